@@ -3,6 +3,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { vmFilterQuery } from "#api/label-schemas.ts";
 import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
 import { NETWORK_ROUTES } from "#api/network-routes.ts";
+import { packetCountSchema, trafficSchema } from "#api/network-schemas.ts";
 import { OPERATION_ROUTES } from "#api/operation-routes.ts";
 import { answers, body, done, fails, json, made, pathText } from "#api/route-parts.ts";
 import * as host from "#api/host-schemas.ts";
@@ -65,6 +66,8 @@ export const REFERENCED_SCHEMAS = {
   IsolationChoice: isolationChoice,
   IsolationInForce: isolationInForceSchema,
   VmmMetrics: vmmMetricsSchema,
+  PacketCount: packetCountSchema,
+  Traffic: trafficSchema,
 } as const;
 
 export const ROUTES = {
