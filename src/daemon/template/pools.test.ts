@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { ApiEvent } from "#api/events.ts";
 import type { CreateVm } from "#api/wire.ts";
+import { INTERNET } from "#model/network-policy.ts";
 import { handleOf } from "#model/vm-state.ts";
 import { assertRuns, crashTest } from "#testing/crash-story.ts";
 import { useFakeDaemon } from "#testing/fake-daemon.ts";
@@ -63,6 +64,33 @@ test("a request for other sizes, a snapshot, or a boot gets none of them", async
   ])
     assert.equal(await take(request), undefined);
   assert.equal(pools.ready("web"), 2);
+});
+
+test("one with a network has the policy of its caller before its guest runs", async (t) => {
+  const daemon = await useFakeDaemon(t, { config: `${config}network = "nat"\n` });
+  const { host, vms, pools } = daemon;
+  await fill(daemon);
+  const { networks } = host.machine.isolation;
+  assert.deepEqual([...networks.values()], [INTERNET, INTERNET], "what they wait with");
+  const set: string[] = [];
+  const { setNetworkPolicy } = host.helper;
+  host.helper.setNetworkPolicy = (id, policy, signal) => {
+    set.push(host.machine.vmms.running().find(({ plan }) => plan.id === id)?.phase ?? "");
+    return setNetworkPolicy(id, policy, signal);
+  };
+  const policy = { default: "deny", rules: [] } as const;
+  const request = { image: "debian", network: "nat", policy } as const;
+  const vm = await pools.take(request, false, vms.background());
+  assert.ok(vm);
+  assert.deepEqual(networks.get(vm.id), policy);
+  assert.deepEqual(set, ["paused"]);
+
+  host.helper.setNetworkPolicy = () => Promise.reject(new Error("nft fails"));
+  assert.equal(
+    await pools.take(request, false, vms.background()),
+    undefined,
+    "without it, none is given away",
+  );
 });
 
 test("three requests at once get two VMs, and never the same", async (t) => {

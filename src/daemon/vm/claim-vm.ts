@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
@@ -6,6 +7,7 @@ import { guestIdentity } from "#daemon/vm/boot-plan.ts";
 import { configureGuest } from "#daemon/vm/guest-clock.ts";
 import { logWarnings } from "#daemon/vm/guest-warnings.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
+import { INTERNET } from "#model/network-policy.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { Configured } from "#guest/agent-client.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -14,8 +16,8 @@ import { handleOf } from "#model/vm-state.ts";
 export type PoolAssignment = Pick<NewVm, "name" | "labels" | "spec" | "ephemeral">;
 
 /**
- * Gives a VM that waited in a pool, paused, to a caller: resumes it, and sets its new identity. The caller has the VM's
- * lock.
+ * Gives a VM that waited in a pool, paused, to a caller: enforces its network policy, resumes it, and sets its new
+ * identity. The caller has the VM's lock.
  * @throws HearthError `vm.gone` if it ended while it waited
  */
 export async function claimVm(
@@ -30,6 +32,10 @@ export async function claimVm(
   const handle = handleOf(controller.state);
   if (handle === undefined || attachment === undefined)
     throw new HearthError("vm.gone", "The VM of the pool no longer exists.");
+  // Before the guest runs: it waited with the policy of its pool.
+  const { policy = INTERNET } = spec;
+  if (spec.network === "nat" && !isDeepStrictEqual(policy, waiting.spec.policy ?? INTERNET))
+    await host.helper.setNetworkPolicy(id, policy, signal);
   await driverOf(host, handle.driver).resume(handle, signal);
   const identity = await guestIdentity(host, vm, handle, true, signal);
   const configure = (guest: Guest, inTime: AbortSignal): Promise<Configured> =>
