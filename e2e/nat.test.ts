@@ -185,6 +185,55 @@ describe("a VM with --network nat", { skip }, () => {
     assert.ok((stats[0]?.network?.sentPackets ?? 0) > 0);
   });
 
+  test("is reached at the ports that it publishes, where they are published, and at no others", async () => {
+    const ports = ["-p", "8080:80", "-p", `${HOST}:8081:80`, "-p", "0.0.0.0:5353:53/udp"];
+    await bed.ok(["run", "-d", "--name", "server", ...SMALL, ...ports, "debian", "--", "sleep", "100000"]);
+    // Answers each TCP client with its address, and sends UDP back.
+    const answer = [
+      "use IO::Socket; use IO::Select;",
+      "$t = IO::Socket::INET->new(Listen => 9, LocalPort => 80, ReuseAddr => 1); ",
+      "$o = IO::Socket::INET->new(Listen => 9, LocalPort => 81, ReuseAddr => 1);",
+      'IO::Socket::INET->new(Proto => "udp", LocalPort => 53) or die; print "ready\\n"; $| = 1;',
+      'while ($c = $t->accept) { print $c "hello ", $c->peerhost, "\\n"; close $c }',
+    ].join(" ");
+    await bed.sh("server", `setsid nohup perl -e '$| = 1; ${answer}' > /tmp/server 2>&1 < /dev/null &`);
+    await bed.until(async () => (await bed.sh("server", "cat /tmp/server")) === "ready\n");
+    const client = (address: string, port: number): string[] => [
+      "bash",
+      "-c",
+      `timeout 5 cat < /dev/tcp/${address}/${port} 2>&1 || true`,
+    ];
+    assert.equal(await internet.onHost(client("127.0.0.1", 8080)), "hello 198.18.0.1\n");
+    assert.match(await internet.onHost(client(HOST, 8081)), /^hello 203\.0\.113\.2\n/);
+    assert.equal(await internet.outside(client(HOST, 8081)), "hello 203.0.113.1\n", "as it came");
+
+    assert.doesNotMatch(await internet.outside(client(HOST, 8080)), /hello/, "for the host alone");
+    const [, address = ""] =
+      /inet (198\.18\.[\d.]+)/.exec(await (await namespaceOf("server")).run(["ip", "addr"])) ?? [];
+    assert.equal(await internet.onHost(client(address, 80)), "hello 198.18.0.1\n");
+    assert.doesNotMatch(await internet.onHost(client(address, 81)), /^$/, "what is not published is refused");
+    await internet.outside(["ip", "route", "add", "198.18.0.0/16", "via", HOST]);
+    assert.doesNotMatch(await internet.outside(client(address, 80)), /hello/, "past the host's ports");
+
+    for (const port of ["8080:80", "0.0.0.0:8081:8081"]) {
+      const other = await bed.hearth(["create", "--no-start", ...SMALL, "-p", port, "debian"]);
+      assert.equal(other.code, 1);
+      assert.match(other.stderr, /server publishes/);
+    }
+    const taken = await bed.hearth(["create", "--no-start", ...SMALL, "-p", "80:80", "debian"]);
+    assert.match(taken.stderr, /a program of the host has port 80/);
+    await bed.ok(["fork", "server"]);
+    const shown = await bed.ok(["show", "server-1"]);
+    assert.match(shown, /network +nat/);
+    assert.doesNotMatch(shown, /published/);
+    assert.match(await bed.ok(["show", "server"]), /published +127\.0\.0\.1:8080:80\n/);
+    await bed.ok(["network", "set", "server", "--network", "deny-all"]);
+    assert.equal(await internet.onHost(client("127.0.0.1", 8080)), "hello 198.18.0.1\n");
+    await bed.ok(["rm", "-f", "server-1"]);
+    const { id } = await bed.vm("server");
+    assert.match(await internet.onHost(["nft", "list", "ruleset"]), new RegExp(`hearth_${id.slice(3)}`));
+  });
+
   test("does not reach other VMs, whatever its policy", async () => {
     const own = ["--network", "nat", "--allow-cidr", "198.18.0.0/16"];
     await bed.ok(["create", "--name", "seeker", "--cold", "--memory", "256M", ...own, "debian"]);

@@ -22,21 +22,27 @@ const PEER = join(import.meta.dirname, "internet-peer.ts");
 export class PrivateInternet implements Disposable {
   readonly #processes: ChildProcess[] = [];
   #host = 0;
+  #internet = 0;
 
   /** Makes the two, each with a web server. */
   async start(): Promise<void> {
     this.#host = await this.#serve();
-    const internet = await this.#serve(findResolver() ?? "192.0.2.53", ...Object.values(PEERS));
+    this.#internet = await this.#serve(findResolver() ?? "192.0.2.53", ...Object.values(PEERS));
     await this.onHost(["ip", "-batch", "-"], {
-      stdin: `link add wan type veth peer name eth0 netns ${internet}
+      stdin: `link add wan type veth peer name eth0 netns ${this.#internet}
         addr add ${HOST}/24 dev wan
         link set wan up
         route add default via ${ROUTER}\n`,
     });
-    await run(["nsenter", `--net=/proc/${internet}/ns/net`, "ip", "-batch", "-"], {
+    await run(["nsenter", `--net=/proc/${this.#internet}/ns/net`, "ip", "-batch", "-"], {
       stdin: `addr add ${ROUTER}/24 dev eth0
         link set eth0 up\n`,
     });
+  }
+
+  /** Runs a command on the Internet that must succeed, and returns its stdout. */
+  outside(argv: readonly string[]): Promise<string> {
+    return run(["nsenter", `--net=/proc/${this.#internet}/ns/net`, ...argv], {});
   }
 
   /** Starts hearthd on the host. */

@@ -14,6 +14,10 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "A VM, snapshot or volume with this name already exists.",
     "Choose another name, or remove the existing one.",
   ],
+  "port.taken": [
+    "Another VM, or a program of the host, has the port of the host that is to be published.",
+    "Publish another port, or remove what the message names.",
+  ],
   "vm.not_found": ["There is no VM with this name or ID.", "`hearth ls` lists the VMs."],
   "vm.wrong_phase": [
     "This is not possible in the current state of the VM.",

@@ -28,6 +28,7 @@ export const networkSchema = z
         resolver: packetCountSchema.openapi({ description: "Queries for names, and their answers" }),
         rules: z.array(packetCountSchema).describe("Packets that each rule decided, in their order"),
         special: packetCountSchema.openapi({ description: "Denied packets to special networks" }),
+        published: packetCountSchema.openapi({ description: "Connections to published ports" }),
         default: packetCountSchema.openapi({ description: "All other packets" }),
       })
       .optional()

@@ -7,6 +7,7 @@ import { parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkPolicy, POLICY_PROTOCOLS } from "#model/network-policy.ts";
+import { checkPublished, PUBLISHED_PROTOCOLS } from "#model/published-port.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
 
 /** Counts the bytes of all variables, each with its `=` and its NUL. */
@@ -46,6 +47,24 @@ export const isolationChoice = z
   .openapi("IsolationChoice");
 
 const port = z.int().min(1).max(0xffff).describe("1 to 65535; first and last are both included");
+export const publishedSchema = z
+  .array(
+    z.strictObject({
+      address: z.ipv4().describe("Address of the host; 0.0.0.0 is each of them"),
+      hostPort: port.describe("Port of the host"),
+      guestPort: port.describe("Port of the guest"),
+      protocol: z.enum(PUBLISHED_PROTOCOLS).describe("tcp or udp"),
+    }),
+  )
+  .max(LIMITS.publishedPortsMax)
+  .superRefine((ports, context) => {
+    try {
+      checkPublished(ports);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: toError(error).message });
+    }
+  });
+
 export const policySchema = z
   .strictObject({
     default: z.enum(["allow", "deny"]).describe("For public addresses that no rule names"),

@@ -8,6 +8,7 @@ import {
   imageRef,
   isolationChoice,
   policySchema,
+  publishedSchema,
   rateLimitSchema,
   vmName,
   word,
@@ -79,6 +80,9 @@ export const createVmSchema = z
     policy: policySchema.optional().openapi({
       description: "What the guest may reach, with network nat (default: public addresses)",
     }),
+    publish: publishedSchema
+      .optional()
+      .describe("Ports that are reached on the host, with network nat (default: none)"),
     init: z
       .enum(INITS)
       .optional()

@@ -2,7 +2,7 @@
 import { RESTART_POLICIES } from "#model/restart-policy.ts";
 import { z } from "@hono/zod-openapi";
 import { exitSchema, startStagesSchema } from "#api/life-schemas.ts";
-import { isolationChoice, policySchema, rateLimitSchema } from "#api/vm-fields.ts";
+import { isolationChoice, policySchema, publishedSchema, rateLimitSchema } from "#api/vm-fields.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import { PAUSE_CAUSE_NAMES, VM_PHASES } from "#model/vm-state.ts";
 
@@ -82,6 +82,7 @@ export const vmSchema = z
     policy: policySchema
       .optional()
       .openapi({ description: "What the guest may reach, with network nat (absent: public addresses)" }),
+    publish: publishedSchema.describe("Ports that are reached on the host"),
     network: z
       .enum(NETWORKS)
       .describe("none: no network; nat: public addresses only; user: all that the host reaches"),

@@ -7,6 +7,7 @@ export const ERROR_CODES = {
   "input.invalid": { status: 400, exit: 2 },
   "input.too_large": { status: 413, exit: 2 },
   "name.taken": { status: 409, exit: 1 },
+  "port.taken": { status: 409, exit: 1 },
   "vm.not_found": { status: 404, exit: 1 },
   "vm.wrong_phase": { status: 409, exit: 1 },
   "vm.busy": { status: 409, exit: 1 },

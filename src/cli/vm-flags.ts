@@ -12,6 +12,7 @@ import { LIMITS } from "#model/limits.ts";
 import { policyOf } from "#model/policy-flags.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
+import { parsePublished } from "#model/published-port.ts";
 import { parseRateLimit } from "#model/rate-limit.ts";
 import { checkMounts, parseVolumeMount } from "#model/volume.ts";
 import { longFlag } from "#cli/command.ts";
@@ -117,12 +118,22 @@ export const POLICY_FLAGS = {
   },
 } as const satisfies Flags;
 
+const PUBLISH_FLAG = {
+  publish: {
+    short: "p",
+    value: "[ADDRESS:]PORT:GUEST-PORT",
+    many: true,
+    help: "With nat, make a port of the guest reachable at a port of the host (default address: 127.0.0.1)",
+  },
+} as const satisfies Flags;
+
 /** The flags of `run` and `create`. */
 export const VM_FLAGS = {
   name: { value: "NAME", default: "generated", help: "Name of the VM" },
   ...LABEL_FLAG,
   ...SHAPE_FLAGS,
   ...POLICY_FLAGS,
+  ...PUBLISH_FLAG,
   volume: {
     value: "NAME:/PATH[:ro]",
     many: true,
@@ -166,7 +177,7 @@ function isGiven(value: boolean | string | readonly string[] | undefined): boole
 }
 
 /** Parses the flags that are not part of the template. */
-function parseOwn({ name, label, volume, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
+function parseOwn({ name, label, volume, publish, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
   const { cold, noWarm, restart, timeout, idleTimeout } = flags;
   const range = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
   return {
@@ -174,6 +185,7 @@ function parseOwn({ name, label, volume, ...flags }: FlagValues<typeof VM_FLAGS>
     ...(label.length > 0 && { labels: parseLabels(label) }),
     ...parseVolumes(volume),
     ...parsePolicy(flags),
+    ...(publish.length > 0 && { publish: publish.map(parsePublished) }),
     ...(cold && { cold }),
     ...(noWarm && { noWarm }),
     ...(restart !== undefined && { restart: restart as RestartPolicy }),

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { guestProgram, hostProgram } from "#helper/nft-program.ts";
+import { guestProgram, hostProgram, publishProgram } from "#helper/nft-program.ts";
 import { run } from "#host/run.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
@@ -14,6 +14,10 @@ const POLICY: NetworkPolicy = {
     { action: "allow", to: "192.0.2.1/32", protocol: "icmp" },
   ],
 };
+const PORTS = [
+  { address: "127.0.0.1", hostPort: 8080, guestPort: 80, protocol: "tcp" },
+  { address: "0.0.0.0", hostPort: 5353, guestPort: 53, protocol: "udp" },
+] as const;
 const NETWORK = { mac: "02:00:00:00:00:0a", policy: POLICY };
 
 /** Returns the rules of a chain. */
@@ -25,7 +29,8 @@ function chain(program: string, name: string): string[] {
 test("the rules of a policy are in their order, before special networks and the default", () => {
   const program = guestProgram(NETWORK, "198.18.0.2", 5).replaceAll(/\{ 0\.[^}]*\}/g, "SPECIAL");
   assert.deepEqual(chain(program, "from_guest"), [
-    'ct status dnat ct mark set 0x5000 counter name "resolver" accept',
+    'ct status dnat ct direction original ct mark set 0x5000 counter name "resolver" accept',
+    'ct status dnat ct mark set 0x5006 counter name "published" accept',
     'ip daddr 10.20.1.0/24 counter name "rule0" goto deny',
     'ip daddr 10.20.0.0/16 tcp dport 5432-5433 ct mark set 0x5002 counter name "rule1" accept',
     'ip daddr 192.0.2.1/32 meta l4proto icmp ct mark set 0x5003 counter name "rule2" accept',
@@ -33,7 +38,7 @@ test("the rules of a policy are in their order, before special networks and the 
     'counter name "default" goto deny',
   ]);
   const answers = chain(program, "from_guest").map((rule) =>
-    rule.replace("daddr", "saddr").replace("dport", "sport"),
+    rule.replace("daddr", "saddr").replace("dport", "sport").replace("original", "reply"),
   );
   assert.deepEqual(chain(program, "to_guest"), answers, "answers are decided by the same rules");
 });
@@ -47,11 +52,12 @@ test("a guest without a resolver has no way to one", () => {
 });
 
 test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, async () => {
-  const guest = guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2", 5).replace(
+  const guest = guestProgram({ ...NETWORK, resolver: "192.0.2.53", publish: PORTS }, "198.18.0.2", 5).replace(
     '"tap0" priority',
     '"lo" priority',
   );
-  for (const program of [guest, hostProgram(false), hostProgram(true)]) {
+  const published = publishProgram("ip hearth_a", "hvmaaaaaaaaaaaa", PORTS, "198.18.0.2");
+  for (const program of [guest, hostProgram(false), hostProgram(true), published]) {
     const argv = ["--net", "nft", "--check", "-f", "-"];
     const checked = await run("unshare", argv, { input: program, timeoutMs: 10_000, signal: never });
     assert.ok(checked.ok, checked.stderr);

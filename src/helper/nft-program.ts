@@ -5,6 +5,7 @@
 import { policyProgram, UPLINK } from "#helper/policy-program.ts";
 import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import type { PublishedPort } from "#model/published-port.ts";
 
 /** Contains the address of each running VM, which the host translates to its own. */
 export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
@@ -15,6 +16,7 @@ export type GuestNetwork = {
   readonly policy: NetworkPolicy;
   /** The IPv4 address of the resolver that the guest's queries go to. */
   readonly resolver?: string | undefined;
+  readonly publish?: readonly PublishedPort[] | undefined;
 };
 
 /**
@@ -22,13 +24,17 @@ export type GuestNetwork = {
  * @param policyNumber see `policyProgram`
  */
 export function guestProgram(
-  { mac, policy, resolver }: GuestNetwork,
+  { mac, policy, resolver, publish = [] }: GuestNetwork,
   address: string,
   policyNumber: number,
 ): string {
   const { guest, gateway, tap } = INSIDE;
   const toResolver = ["udp", "tcp"].map(
     (protocol) => `iifname "${tap}" ip daddr ${gateway} ${protocol} dport 53 dnat ip to ${resolver ?? ""}`,
+  );
+  const toGuest = publish.map(
+    ({ protocol, guestPort }) =>
+      `iifname "${UPLINK}" ip daddr ${address} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
   );
   return [
     "table netdev hearth {",
@@ -40,9 +46,9 @@ export function guestProgram(
     "  }",
     "}",
     "table inet hearth_nat {",
-    "  chain to_resolver {",
+    "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
-    ...(resolver === undefined ? [] : toResolver.map((line) => `    ${line}`)),
+    ...[...(resolver === undefined ? [] : toResolver), ...new Set(toGuest)].map((line) => `    ${line}`),
     "  }",
     "  chain to_uplink {",
     "    type nat hook postrouting priority srcnat; policy accept;",
@@ -50,6 +56,42 @@ export function guestProgram(
     "  }",
     "}",
     policyProgram(policy, policyNumber),
+  ].join("\n");
+}
+
+/**
+ * Returns the program for the host that publishes ports of a VM with this address, in a table of its own.
+ * @param link the host's end of the VM's network, which may carry addresses of the loopback
+ */
+export function publishProgram(
+  table: string,
+  link: string,
+  publish: readonly PublishedPort[],
+  address: string,
+): string {
+  const rules = publish.map(({ address: on, hostPort, guestPort, protocol }) => {
+    const here = on === "0.0.0.0" ? "fib daddr type local" : `ip daddr ${on}`;
+    return `    ${here} ${protocol} dport ${hostPort} dnat to ${address}:${guestPort}`;
+  });
+  return [
+    `table ${table} {`,
+    "  chain from_outside {",
+    "    type nat hook prerouting priority dstnat; policy accept;",
+    `    iifname "${LINK_PREFIX}*" accept`,
+    // From outside, nothing may reach what is for programs of this host.
+    "    ip daddr 127.0.0.0/8 accept",
+    ...rules,
+    "  }",
+    "  chain from_host {",
+    "    type nat hook output priority -100; policy accept;",
+    ...rules,
+    "  }",
+    "  chain to_vm {",
+    "    type nat hook postrouting priority srcnat - 1; policy accept;",
+    `    oifname "${link}" ip saddr 127.0.0.0/8 snat to ${VM_ADDRESSES.gateway}`,
+    "  }",
+    "}",
+    "",
   ].join("\n");
 }
 
@@ -77,6 +119,8 @@ export function hostProgram(madeRouter: boolean): string {
     "  chain forward {",
     "    type filter hook forward priority filter - 10; policy accept;",
     `    iifname ${links} oifname ${links} reject with icmpx admin-prohibited`,
+    // Only published ports are reached from outside, not the addresses of VMs.
+    `    iifname != ${links} oifname ${links} ct state new ct status ! dnat reject with icmpx admin-prohibited`,
     "  }",
     ...(madeRouter ? router : []),
     "  chain input {",

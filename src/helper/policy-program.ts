@@ -22,7 +22,12 @@ const RULES = 0x1000;
 const CUT = 0xfff;
 
 /** The counters that every policy has, beside those of its rules. */
-export const COUNTER = { resolver: "resolver", special: "special", default: "default" } as const;
+export const COUNTER = {
+  resolver: "resolver",
+  special: "special",
+  default: "default",
+  published: "published",
+} as const;
 
 /** Returns the name of the counter of a rule, by its index. */
 export function ruleCounter(index: number): string {
@@ -32,28 +37,64 @@ export function ruleCounter(index: number): string {
 /** The direction of a packet: from the guest, or an answer to it. */
 type Way = "from" | "to";
 
+/** The verdicts of one policy, each of which counts, and marks what it allows. */
+class Verdicts {
+  readonly counters: readonly string[];
+  readonly #first: number;
+
+  constructor({ rules }: NetworkPolicy, number: number) {
+    const { resolver, special, default: other, published } = COUNTER;
+    this.counters = [resolver, ...rules.map((_, index) => ruleCounter(index)), special, other, published];
+    this.#first = number * RULES;
+  }
+
+  /** The mark of a connection that was cut. */
+  get cut(): string {
+    return this.#mark(CUT);
+  }
+
+  /** The marks of connections that the policy allows. */
+  get allowed(): string {
+    return `${this.#mark(0)}-${this.#mark(CUT - 1)}`;
+  }
+
+  /** Returns the elements of the map from marks to counters. */
+  elements(): string {
+    return this.counters.map((name, rule) => `${this.#mark(rule)} : "${name}"`).join(", ");
+  }
+
+  allow(counter: string): string {
+    return `ct mark set ${this.#mark(this.counters.indexOf(counter))} counter name "${counter}" accept`;
+  }
+
+  decide(action: PolicyRule["action"], counter: string): string {
+    return action === "allow" ? this.allow(counter) : `counter name "${counter}" goto deny`;
+  }
+
+  #mark(rule: number): string {
+    return `0x${(this.#first + rule).toString(16)}`;
+  }
+}
+
 /**
  * Returns the program that replaces the policy.
  * @param number differs from the one before
  */
 export function policyProgram(policy: NetworkPolicy, number: number): string {
-  const counters = [
-    COUNTER.resolver,
-    ...policy.rules.map((_, index) => ruleCounter(index)),
-    COUNTER.special,
-    COUNTER.default,
-  ];
-  const markOf = (rule: number): string => `0x${(number * RULES + rule).toString(16)}`;
-  const marks = counters.map((name, rule) => `${markOf(rule)} : "${name}"`);
+  const verdicts = new Verdicts(policy, number);
   const { tap } = INSIDE;
+  const [fromGuest, toGuest] = [
+    `iifname "${tap}" oifname "${UPLINK}"`,
+    `iifname "${UPLINK}" oifname "${tap}"`,
+  ];
   return [
     `table ${POLICY_TABLE}`,
     `delete table ${POLICY_TABLE}`,
     `table ${POLICY_TABLE} {`,
-    ...counters.map((name) => `  counter ${name} { }`),
-    `  map counted { type mark : counter; elements = { ${marks.join(", ")} }; }`,
+    ...verdicts.counters.map((name) => `  counter ${name} { }`),
+    `  map counted { type mark : counter; elements = { ${verdicts.elements()} }; }`,
     "  chain cut {",
-    `    ct mark set ${markOf(CUT)}`,
+    `    ct mark set ${verdicts.cut}`,
     `    iifname "${tap}" meta l4proto tcp reject with tcp reset`,
     "    drop",
     "  }",
@@ -61,40 +102,41 @@ export function policyProgram(policy: NetworkPolicy, number: number): string {
     "    ct state established,related goto cut",
     "    reject with icmpx admin-prohibited",
     "  }",
-    ...decisions("from", policy, markOf),
-    ...decisions("to", policy, markOf),
+    ...decisions("from", policy, verdicts),
+    ...decisions("to", policy, verdicts),
     "  chain forward {",
     "    type filter hook forward priority filter; policy drop;",
-    `    ct mark ${markOf(CUT)} goto cut`,
-    `    ct state established,related ct mark ${markOf(0)}-${markOf(CUT - 1)} counter name ct mark map @counted accept`,
-    `    iifname "${tap}" oifname "${UPLINK}" goto from_guest`,
-    `    iifname "${UPLINK}" oifname "${tap}" ct state established,related goto to_guest`,
+    `    ct mark ${verdicts.cut} goto cut`,
+    `    ct state established,related ct mark ${verdicts.allowed} counter name ct mark map @counted accept`,
+    `    ${fromGuest} goto from_guest`,
+    `    ${toGuest} ct direction original ct status dnat ${verdicts.allow(COUNTER.published)}`,
+    `    ${toGuest} ct state established,related goto to_guest`,
     "  }",
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
-    `    iifname "${tap}" counter reject with icmpx admin-prohibited`,
+    "    counter reject with icmpx admin-prohibited",
     "  }",
     "}",
     "",
   ].join("\n");
 }
 
-/** Returns the chain that decides about the packets of one direction. */
-function decisions(way: Way, policy: NetworkPolicy, markOf: (rule: number) => string): string[] {
-  const { rules } = policy;
+/**
+ * Returns the chain that decides about the packets of one direction. What the namespace translates is allowed: queries
+ * for names, which the guest began, and connections to published ports.
+ */
+function decisions(way: Way, { rules, default: action }: NetworkPolicy, verdicts: Verdicts): string[] {
   const address = way === "from" ? "daddr" : "saddr";
-  const verdict = (action: PolicyRule["action"], counter: string, rule: number): string =>
-    action === "deny"
-      ? `counter name "${counter}" goto deny`
-      : `ct mark set ${markOf(rule)} counter name "${counter}" accept`;
+  const asked = way === "from" ? "original" : "reply";
   return [
     `  chain ${way}_guest {`,
-    `    ct status dnat ${verdict("allow", COUNTER.resolver, 0)}`,
+    `    ct status dnat ct direction ${asked} ${verdicts.allow(COUNTER.resolver)}`,
+    `    ct status dnat ${verdicts.allow(COUNTER.published)}`,
     ...rules.map(
-      (rule, index) => `    ${matchOf(rule, way)} ${verdict(rule.action, ruleCounter(index), index + 1)}`,
+      (rule, index) => `    ${matchOf(rule, way)} ${verdicts.decide(rule.action, ruleCounter(index))}`,
     ),
-    `    ip ${address} { ${SPECIAL_NETWORKS.join(", ")} } ${verdict("deny", COUNTER.special, rules.length + 1)}`,
-    `    ${verdict(policy.default, COUNTER.default, rules.length + 2)}`,
+    `    ip ${address} { ${SPECIAL_NETWORKS.join(", ")} } ${verdicts.decide("deny", COUNTER.special)}`,
+    `    ${verdicts.decide(action, COUNTER.default)}`,
     "  }",
   ];
 }

@@ -18,6 +18,7 @@ import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
 import { LIMITS } from "#model/limits.ts";
 import { POLICY_PROTOCOLS } from "#model/network-policy.ts";
+import { PUBLISHED_PROTOCOLS } from "#model/published-port.ts";
 
 /** The limit of one line of hearthd. The longest is the command line of a VMM, some 20 KiB. */
 export const CALL_MAX_BYTES = 256 * 1024;
@@ -73,7 +74,18 @@ const policy = z.strictObject({
     )
     .check(z.maxLength(LIMITS.policyRulesMax)),
 });
-const guestNetwork = z.strictObject({ mac: id, resolver: z.optional(id), policy });
+const published = z.strictObject({
+  address: id,
+  hostPort: positive,
+  guestPort: positive,
+  protocol: z.enum(PUBLISHED_PROTOCOLS),
+});
+const guestNetwork = z.strictObject({
+  mac: id,
+  resolver: z.optional(id),
+  policy,
+  publish: z.optional(z.array(published).check(z.maxLength(LIMITS.publishedPortsMax))),
+});
 const launch = z.strictObject({
   program: path,
   args,

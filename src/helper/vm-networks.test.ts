@@ -38,6 +38,8 @@ test("a host that was no router forwards for VMs only, and nothing after the las
   play(t, "closed"),
 );
 
+test("ports are published twice, and go with the network", { skip }, (t) => play(t, "published"));
+
 test("networks that are made at the same moment have addresses of their own, and all go", { skip }, (t) =>
   play(t, "contend"),
 );

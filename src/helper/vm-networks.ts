@@ -7,13 +7,22 @@
  * kernel keeps the lease of an address: a second route to it is refused.
  */
 import { createHash, randomInt } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { isIPv4 } from "node:net";
 import { join } from "node:path";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
-import { guestProgram, VM_ADDRESSES } from "#helper/nft-program.ts";
+import { guestProgram, publishProgram, VM_ADDRESSES } from "#helper/nft-program.ts";
 import type { GuestNetwork } from "#helper/nft-program.ts";
 import { POLICY_NUMBER_MAX, POLICY_TABLE, policyProgram, UPLINK } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
@@ -23,6 +32,8 @@ import { hostLink, INSIDE } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
 import { checkPolicy } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import { checkPublished } from "#model/published-port.ts";
+import type { PublishedPort } from "#model/published-port.ts";
 
 const POLICY = POLICY_TABLE.split(" ");
 const TUN_DEVICE = "/dev/net/tun";
@@ -58,6 +69,7 @@ export class VmNetworks {
       const address = await prepareHost(this.#dir, () => connect(id, path, signal), signal);
       await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], insideLinks(address, uid), signal);
       await this.#load(path, guestProgram(network, address, this.#nextNumber()), signal);
+      await publish(id, network.publish ?? [], address, signal);
     } catch (error) {
       await failAfter(error, () => this.remove(id, AbortSignal.timeout(TOOL_MS)));
     }
@@ -67,6 +79,7 @@ export class VmNetworks {
   async remove(id: VmId, signal: AbortSignal): Promise<void> {
     const path = this.path(id);
     if (!existsSync(path)) return;
+    await unpublish(id, signal);
     const link = await run("ip", ["link", "delete", hostLink(id)], { timeoutMs: TOOL_MS, signal });
     if (!link.ok && !/Cannot find device/.test(link.stderr)) throw link.error;
     if (readMounts().some(({ point }) => point === path)) await tool("umount", [path], "", signal);
@@ -152,6 +165,38 @@ async function connect(id: VmId, path: string, signal: AbortSignal): Promise<str
   );
 }
 
+/** Publishes ports of a VM, by a table of its own on the host. */
+async function publish(
+  id: VmId,
+  ports: readonly PublishedPort[],
+  address: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (ports.length === 0) return;
+  const link = hostLink(id);
+  // Also tells `unpublish` that there may be a table.
+  writeFileSync(loopbackSwitch(link), "1\n");
+  await tool("nft", ["-f", "-"], publishProgram(publishTable(id), link, ports, address), signal);
+}
+
+/** Undoes `publish`, before the link is deleted. Idempotent. */
+async function unpublish(id: VmId, signal: AbortSignal): Promise<void> {
+  const isOn = loopbackSwitch(hostLink(id));
+  if (!existsSync(isOn) || readFileSync(isOn, "utf8").trim() === "0") return;
+  const table = `table ${publishTable(id)}`;
+  await tool("nft", ["-f", "-"], `${table}\ndelete ${table}\n`, signal);
+}
+
+/** Returns the table on the host with a VM's published ports. */
+function publishTable(id: VmId): string {
+  return `ip hearth_${id.slice("vm-".length)}`;
+}
+
+/** Returns the file that lets packets from 127.0.0.1 through a link: route_localnet of ip-sysctl.rst. */
+function loopbackSwitch(link: string): string {
+  return `/proc/sys/net/ipv4/conf/${link}/route_localnet`;
+}
+
 /** Returns the commands of ip(8) for the links in a namespace. */
 function insideLinks(address: string, uid: number): string {
   const { tap, gateway, gatewayMac, prefixLength } = INSIDE;
@@ -169,12 +214,13 @@ function insideLinks(address: string, uid: number): string {
 }
 
 /** Checks what becomes a part of a program. @throws HearthError `input.invalid` */
-function checkNetwork({ mac, policy, resolver }: GuestNetwork): void {
+function checkNetwork({ mac, policy, resolver, publish: ports = [] }: GuestNetwork): void {
   const invalid = (what: string, value: unknown): HearthError =>
     new HearthError("input.invalid", `${what} ${JSON.stringify(value)} is refused.`);
   if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
   if (resolver !== undefined && !isIPv4(resolver)) throw invalid("The resolver", resolver);
   checkPolicy(policy);
+  checkPublished(ports);
 }
 
 async function tool(program: string, args: readonly string[], input: string, signal: AbortSignal) {

@@ -24,6 +24,8 @@ export const LIMITS = {
   forksMax: 100,
   /** Rules of one network policy. */
   policyRulesMax: 1_000,
+  /** Published ports of one VM. */
+  publishedPortsMax: 100,
   /** Linux' PATH_MAX, including the terminating NUL. */
   mountPathMaxBytes: 4095,
   /** Labels of one VM: a list of a thousand VMs still fits into one answer. */

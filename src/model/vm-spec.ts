@@ -3,6 +3,7 @@ import type { ImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Isolation } from "#model/isolation.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 import type { RestartPolicy } from "#model/restart-policy.ts";
 import type { VolumeMount } from "#model/volume.ts";
@@ -41,6 +42,8 @@ export type VmSpec = {
   readonly network: Network;
   /** The policy of network `nat`. Undefined: public addresses only. */
   readonly policy?: NetworkPolicy | undefined;
+  /** The ports that are reached on the host, with network `nat`. Copies of the VM have none. */
+  readonly publish?: readonly PublishedPort[] | undefined;
   readonly init: Init;
   /** The guest can run VMs itself: its /dev/kvm works. */
   readonly nested: boolean;

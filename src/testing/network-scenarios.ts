@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import type { GuestNetwork } from "#helper/nft-program.ts";
 import { VmNetworks } from "#helper/vm-networks.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { parseVmId } from "#model/ids.ts";
@@ -15,7 +16,7 @@ const [, , scenario = "", dir = "", killAfterMs] = process.argv;
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const ID = parseVmId("vm-aaaaaaaaaaaa");
 const UID = 1_970_000_000;
-const NETWORK = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
+const NETWORK: GuestNetwork = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
 const never = new AbortController().signal;
 const networks = new VmNetworks(dir);
 
@@ -86,6 +87,28 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     assert.equal(await hostState(), before);
   },
 
+  async published() {
+    const before = await hostState();
+    const publish = [
+      { address: "127.0.0.1", hostPort: 8080, guestPort: 80, protocol: "tcp" },
+      { address: "0.0.0.0", hostPort: 5353, guestPort: 53, protocol: "udp" },
+    ] as const;
+    const withPorts = (): Promise<void> => networks.make(ID, UID, { ...NETWORK, publish }, never);
+    await withPorts();
+    await withPorts();
+    assert.match(await tell("nft", "list", "ruleset"), /127\.0\.0\.1 tcp dport 8080 dnat to 198\.18\.\S+:80/);
+    await remove();
+    assert.equal(await hostState(), before);
+    for (const wrong of [
+      { ...publish[0], address: "127.0.0.1 accept" },
+      { ...publish[0], guestPort: 0 },
+    ])
+      await assert.rejects(networks.make(ID, UID, { ...NETWORK, publish: [wrong] }, never), {
+        code: "input.invalid",
+      });
+    assert.equal(await hostState(), before);
+  },
+
   async contend() {
     const before = await hostState();
     const ids = Array.from({ length: 8 }, (_, index) => parseVmId(`vm-${"abcdefgh"[index]?.repeat(12)}`));
@@ -118,7 +141,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
 
   async killed() {
     const before = await hostState();
-    for (const ms of [5, 10, 20, 30, 40, 60, 80]) {
+    for (const ms of [5, 10, 20, 30, 40, 60, 80, 100, 120]) {
       const argv = [fileURLToPath(import.meta.url), "make", dir, String(ms)];
       const killed = await run(process.execPath, argv, { timeoutMs: 30_000, signal: never });
       assert.ok(!killed.ok || killed.stdout === "made");
@@ -130,7 +153,8 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
 
   async make() {
     setTimeout(() => process.kill(process.pid, "SIGKILL"), Number(killAfterMs));
-    await make();
+    const publish = [{ address: "127.0.0.1", hostPort: 8080, guestPort: 80, protocol: "tcp" }] as const;
+    await networks.make(ID, UID, { ...NETWORK, publish }, never);
     process.stdout.write("made");
   },
 };

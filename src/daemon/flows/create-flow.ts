@@ -3,6 +3,7 @@ import type { Host } from "#daemon/host.ts";
 import type { NewVm } from "#daemon/store/store.ts";
 import { diskFrom, makePlaceholders } from "#daemon/vm/boot-disks.ts";
 import { vmPaths, vmsDir } from "#daemon/store/paths.ts";
+import { assertPortsFree } from "#daemon/vm/published-ports.ts";
 import { assertVolumes } from "#daemon/vm/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
 
@@ -32,6 +33,7 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
         // Checked in the tick that inserts the row: once it is stored, none of these can be removed.
         if (vm.spec.sourceSnapshot === undefined) host.images.assertThere(vm.imageDigest);
         assertVolumes(host, vm.spec.volumes);
+        assertPortsFree(host, vm.id, vm.spec.publish);
         host.store.insertVm(vm);
       },
       undo: async ({ host, id }) => host.store.deleteVm(id),

@@ -55,6 +55,7 @@ const LOCAL_FIELDS = [
   "lifetimeMs",
   "idleTimeoutMs",
   "restart",
+  "publish",
   "sourceSnapshot",
   "cold",
   "noWarm",

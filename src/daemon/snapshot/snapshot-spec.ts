@@ -9,12 +9,12 @@ import type { VmSpec } from "#model/vm-spec.ts";
 
 /**
  * Returns the spec stored in a snapshot: the source VM's spec without what belongs to that VM alone (lifetime, idle
- * timeout, …).
+ * timeout, published ports, …).
  * @param memoryBytes what the VM was started with, if it runs
  */
 export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
   const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, sourceSnapshot: _source, cold: _cold, ...kept } = spec;
-  const { internal: _internal, restart: _restart, ...copied } = kept;
+  const { internal: _internal, restart: _restart, publish: _publish, ...copied } = kept;
   return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
@@ -55,9 +55,10 @@ export function specFromSnapshot(
       },
     );
   if (spec.volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
-  const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, restart, cold } = request;
+  const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, restart, cold, publish } =
+    request;
   const policy = request.policy ?? spec.policy;
-  checkNetwork(host, { ...spec, policy, isolation: { ...spec.isolation, ...isolation } });
+  checkNetwork(host, { ...spec, policy, publish, isolation: { ...spec.isolation, ...isolation } });
   return {
     imageDigest,
     spec: {
@@ -67,6 +68,7 @@ export function specFromSnapshot(
       user: user ?? spec.user,
       workdir: workdir ?? spec.workdir,
       policy,
+      publish,
       lifetimeMs,
       idleTimeoutMs,
       isolation: { ...spec.isolation, ...isolation },

@@ -3,13 +3,21 @@ import type { Host } from "#daemon/host.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 /**
- * Checks the network of a VM, and its policy. Returns the spec.
+ * Checks the network of a VM, its policy, and its published ports. Returns the spec.
  * @throws HearthError `feature.missing` for a network that VMs of this hearthd, or without a jail, cannot have;
- * `input.invalid` for a policy where there is no network that it could be for
+ * `input.invalid` for a policy or published ports where there is no network that they could be for
  */
 export function checkNetwork({ limitations }: Pick<Host, "limitations">, spec: VmSpec): VmSpec {
-  const { network, policy, isolation } = spec;
+  const { network, policy, publish = [], isolation } = spec;
   if (network !== "nat") {
+    if (publish.length > 0)
+      throw new HearthError(
+        "input.invalid",
+        `publish: a VM with the network ${network} publishes no ports.`,
+        {
+          hint: "Use --network nat, or leave --publish out.",
+        },
+      );
     if (policy === undefined) return spec;
     throw new HearthError("input.invalid", `policy: the network ${network} has none.`, {
       hint: "Use --network nat, or leave the policy out.",

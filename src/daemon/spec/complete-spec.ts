@@ -5,6 +5,7 @@ import type { Host } from "#daemon/host.ts";
 import { specFromSnapshot } from "#daemon/snapshot/snapshot-spec.ts";
 import { checkNetwork } from "#daemon/spec/check-network.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
+import { checkPortsUnused } from "#daemon/vm/published-ports.ts";
 import { assertVolumes, idleWithVolumes } from "#daemon/vm/volume-users.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import { checkBootArgs } from "#model/boot-args.ts";
@@ -12,8 +13,9 @@ import { parseVolumeName } from "#model/ids.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseImageRef } from "#model/image-ref.ts";
+import type { ImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
-import type { VmSpec } from "#model/vm-spec.ts";
+import type { Init, VmSpec } from "#model/vm-spec.ts";
 import { checkMounts, parseMountPath } from "#model/volume.ts";
 import type { VolumeMount } from "#model/volume.ts";
 
@@ -37,16 +39,9 @@ export async function completeSpec(
   if (volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { diskLimit, netLimit } = request;
   await assertLimits(host, { diskLimit, netLimit }, driver, call.signal);
+  await checkPortsUnused(request.publish);
   const image = await host.images.ensure(asked, call.onProgress, call.signal);
-  const init = request.init ?? image.inits[0] ?? "agent";
-  if (!image.inits.includes(init)) {
-    throw new HearthError("feature.missing", `init: the image ${asked} does not have ${init}.`, {
-      hint:
-        init === "systemd"
-          ? "Use the image debian-systemd, or leave --init out."
-          : `It has: ${image.inits.join(", ")}.`,
-    });
-  }
+  const init = chooseInit(request, asked, image.inits);
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);
   const nested = request.nested ?? false;
   const cpusMax = nested ? await nestedCpusMax(host, driver, call.signal) : LIMITS.cpusMax;
@@ -58,6 +53,7 @@ export async function completeSpec(
     volumes,
     network: request.network ?? defaults.network,
     policy: request.policy,
+    publish: request.publish,
     init,
     nested,
     diskLimit,
@@ -77,6 +73,17 @@ export async function completeSpec(
     noWarm: request.noWarm,
   };
   return { spec: checkNetwork(host, spec), imageDigest: image.digest };
+}
+
+/** @throws HearthError `feature.missing` for an init that the image does not have */
+function chooseInit(request: CreateVm, image: ImageRef, inits: readonly Init[]): Init {
+  const init = request.init ?? inits[0] ?? "agent";
+  if (inits.includes(init)) return init;
+  const hint =
+    init === "systemd"
+      ? "Use the image debian-systemd, or leave --init out."
+      : `It has: ${inits.join(", ")}.`;
+  throw new HearthError("feature.missing", `init: the image ${image} does not have ${init}.`, { hint });
 }
 
 /**

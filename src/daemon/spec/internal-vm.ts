@@ -18,7 +18,8 @@ export function internalVm(
   return {
     id,
     name: parseVmName(`hearth-${id.slice("vm-".length)}`),
-    spec: { ...spec, internal: priority, autoRemove: true },
+    // Ports belong to the user's VM, for which this one prepares.
+    spec: { ...spec, internal: priority, publish: undefined, autoRemove: true },
     imageDigest,
     state: { phase: "created" },
     ephemeral: true,

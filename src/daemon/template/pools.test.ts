@@ -85,6 +85,8 @@ test("one with a network has the policy of its caller before its guest runs", as
   assert.deepEqual(networks.get(vm.id), policy);
   assert.deepEqual(set, ["paused"]);
 
+  const publish = [{ address: "127.0.0.1", hostPort: 28_083, guestPort: 80, protocol: "tcp" } as const];
+  assert.equal(await pools.take({ ...request, publish }, false, vms.background()), undefined, "with ports");
   host.helper.setNetworkPolicy = () => Promise.reject(new Error("nft fails"));
   assert.equal(
     await pools.take(request, false, vms.background()),

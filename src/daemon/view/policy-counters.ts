@@ -13,6 +13,8 @@ export type PolicyCounters = {
   readonly rules: PacketCount[];
   /** Packets to special networks that no rule names. */
   readonly special: PacketCount;
+  /** Connections to published ports. */
+  readonly published: PacketCount;
   /** All other packets. */
   readonly default: PacketCount;
 };
@@ -39,6 +41,7 @@ export function parseCounters(text: string): PolicyCounters {
     resolver: read(COUNTER.resolver),
     rules: Array.from({ length: Math.max(0, ruleCount) }, (_, index) => read(ruleCounter(index))),
     special: read(COUNTER.special),
+    published: read(COUNTER.published),
     default: read(COUNTER.default),
   };
 }

@@ -74,6 +74,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
     netLimit: spec.netLimit,
     network: spec.network,
     policy: spec.policy,
+    publish: [...(spec.publish ?? [])],
     init: spec.init,
     nested: spec.nested,
     driver,

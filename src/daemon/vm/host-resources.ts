@@ -5,6 +5,7 @@
  */
 import type { Host } from "#daemon/host.ts";
 import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
+import { checkPortsUnused } from "#daemon/vm/published-ports.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { findResolver } from "#host/resolver.ts";
 import type { VmId } from "#model/ids.ts";
@@ -58,8 +59,10 @@ const NETWORK: HostResource = {
     const { nics, namespace } = planNetwork(vm.spec, vm.id);
     const [card] = nics;
     if (namespace.kind !== "join" || card === undefined) return;
-    const policy = vm.spec.policy ?? INTERNET;
-    await helper.makeNetwork(vm.id, { mac: card.mac, policy, resolver: findResolver() }, signal);
+    const { policy = INTERNET, publish } = vm.spec;
+    await checkPortsUnused(publish);
+    const network = { mac: card.mac, policy, resolver: findResolver(), publish };
+    await helper.makeNetwork(vm.id, network, signal);
   },
   release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),
   listOwned: ({ helper }) => helper.listNetworks(),

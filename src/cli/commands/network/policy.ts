@@ -37,6 +37,7 @@ function rows({ counters }: VmNetworkView, policy: NonNullable<VmNetworkView["po
   return [
     row("-", "allow names, by the resolver of the host", counters?.resolver),
     ...policy.rules.map((rule, index) => row(String(index + 1), formatRule(rule), counters?.rules[index])),
+    row("-", "allow published ports", counters?.published),
     row("-", "deny private and other special networks", counters?.special),
     row("-", `${policy.default} other public addresses`, counters?.default),
   ];

@@ -6,6 +6,7 @@ import { PAUSE_CAUSES } from "#model/vm-state.ts";
 import { parseVmName } from "#model/ids.ts";
 import { formatLabels } from "#model/labels.ts";
 import { formatRule } from "#model/policy-flags.ts";
+import { formatPublished } from "#model/published-port.ts";
 import { formatRateLimit } from "#model/rate-limit.ts";
 import { formatVolumeMount } from "#model/volume.ts";
 import { command } from "#cli/command.ts";
@@ -54,6 +55,7 @@ function machine(vm: Vm): readonly Pair[] {
     ["disk limit", vm.diskLimit && formatRateLimit(vm.diskLimit)],
     ["network", vm.network],
     ...policyLines(vm.policy),
+    ...vm.publish.map((port): Pair => ["published", formatPublished(port)]),
     ["net limit", vm.netLimit && formatRateLimit(vm.netLimit)],
     ["init", vm.init],
     ["nested", vm.nested ? "yes" : undefined],
