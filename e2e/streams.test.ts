@@ -1,4 +1,4 @@
-/** A GiB each way, in bounded memory of hearthd. */
+/** Hundreds of megabytes each way, in bounded memory of hearthd; a GiB with HEARTH_E2E=all. */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Readable } from "node:stream";
@@ -7,7 +7,8 @@ import { before, test } from "node:test";
 import { Bed } from "./bed.ts";
 
 const bed = new Bed();
-const GIB = 1024 ** 3;
+/** Three times what hearthd may need for it. An emulated guest passes on some 10 MiB/s. */
+const BYTES = (process.env["HEARTH_E2E"] === "all" ? 1024 : 384) * 1024 ** 2;
 const CHUNK = Buffer.alloc(1024 * 1024, "hearth\n");
 /** The memory that streams may cost hearthd, over what it needs anyway. */
 const MEMORY_MAX_KB = 128 * 1024;
@@ -17,18 +18,18 @@ before(async () => {
   await bed.ok(["create", "--name", "box", "debian"]);
 });
 
-test("1 GiB of stdin reaches the command, and hearthd's memory stays bounded", async () => {
+test("a long stdin reaches the command, and hearthd's memory stays bounded", async () => {
   const memory = new PeakMemory();
   const command = bed.start(["exec", "box", "--", "wc", "-c"]);
   const output = textOf(command.stdout);
-  await pipeline(Readable.from(chunks(GIB)), command.stdin);
-  assert.equal(await output, `${GIB}\n`);
+  await pipeline(Readable.from(chunks(BYTES)), command.stdin);
+  assert.equal(await output, `${BYTES}\n`);
   memory.assertBounded();
 });
 
-test("1 GiB of stdout waits for a slow reader in the guest, and then arrives whole", async () => {
+test("a long stdout waits for a slow reader in the guest, and then arrives whole", async () => {
   const memory = new PeakMemory();
-  const command = bed.start(["exec", "box", "--", "sh", "-c", "exec head -c 1G /dev/zero"]);
+  const command = bed.start(["exec", "box", "--", "sh", "-c", `exec head -c ${BYTES} /dev/zero`]);
   const wrote = async (): Promise<number> =>
     Number((await bed.sh("box", "sed -n 's/^wchar: //p' /proc/$(pidof head || echo 0)/io || echo 0")).trim());
   // Nobody reads: after a while the command cannot write any more.
@@ -40,7 +41,7 @@ test("1 GiB of stdout waits for a slow reader in the guest, and then arrives who
   assert.ok(now < 64 * 1024 ** 2, `${now} bytes left the command that nobody has read`);
   let bytes = 0;
   for await (const chunk of command.stdout as AsyncIterable<Buffer>) bytes += chunk.length;
-  assert.equal(bytes, GIB);
+  assert.equal(bytes, BYTES);
   memory.assertBounded();
 });
 
