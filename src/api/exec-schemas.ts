@@ -38,6 +38,10 @@ export const execSchema = z
   })
   .openapi("Exec");
 
+export const dialSchema = z
+  .strictObject({ port: z.int().min(1).max(65535).describe("TCP port on the loopback of the guest") })
+  .openapi("Dial");
+
 export const runSchema = z
   .strictObject({
     vm: createVmSchema.openapi({ description: "The VM to create and start" }),

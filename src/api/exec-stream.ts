@@ -1,5 +1,6 @@
 /**
- * The wire of `exec` and `run` between client and hearthd: one WebSocket for each command.
+ * The wire of `exec` and `run` between client and hearthd: one WebSocket for each command. A connection to a port of
+ * the guest has the same: its request is a `Dial`, what is sent is stdin, and what comes is stdout.
  *
  * 1. The client opens it and sends an `Exec` (or a `Run`) as the first text message.
  * 2. Binary messages carry bytes: one byte for the channel, then the payload. An empty payload on stdin is its end.

@@ -21,6 +21,7 @@ export type NetworkTest = z.infer<typeof networks.networkTestSchema>;
 export type StopVm = z.infer<typeof vms.stopSchema>;
 export type KillVm = z.infer<typeof vms.killSchema>;
 export type Exec = z.infer<typeof exec.execSchema>;
+export type Dial = z.infer<typeof exec.dialSchema>;
 export type Run = z.infer<typeof exec.runSchema>;
 export type Image = z.infer<typeof host.imageSchema>;
 export type CreateVolume = z.infer<typeof volumes.createVolumeSchema>;

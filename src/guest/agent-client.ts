@@ -54,7 +54,7 @@ export interface AgentClient {
   readTar(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined>;
   /** Unpacks a tar stream into a directory. @throws HearthError `file.refused`, `file.not_found`. */
   writeTar(target: TarTarget, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<TarWritten>;
-  /** Opens a connection inside the guest. The end of `source` ends this side only. */
+  /** Opens a connection inside the guest; the first chunk is empty. The end of `source` ends this side only. */
   dial(
     target: DialTarget,
     source: AsyncIterable<Uint8Array>,

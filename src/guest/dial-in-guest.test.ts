@@ -42,6 +42,7 @@ test("bytes go both ways over TCP, and ending one side leaves the other open", a
   const answer = await Array.fromAsync(
     agent.dial({ network: "tcp", host: "127.0.0.1", port }, source, soon()),
   );
+  assert.equal(answer[0]?.byteLength, 0, "it is open before anything comes");
   assert.equal(Buffer.concat(answer).toString(), "onetwo");
 });
 

@@ -7,7 +7,10 @@ export type DialTarget =
   | { readonly network: "tcp"; readonly host: string; readonly port: number }
   | { readonly network: "unix"; readonly path: string };
 
-/** Opens a connection inside the guest. It ends when both sides have ended, or with `signal`. */
+/**
+ * Opens a connection inside the guest. The first chunk is empty, and says that it is open. It ends when both sides have
+ * ended, or with `signal`.
+ */
 export async function* dialInGuest(
   calls: AgentCalls,
   target: DialTarget,
@@ -17,9 +20,7 @@ export async function* dialInGuest(
   const answers = streamAnswers(calls, signal, (callSignal) =>
     calls.rpc.dial(dialRequests(target, source, callSignal), { signal: callSignal }),
   );
-  for await (const { data } of answers) {
-    if (data.length > 0) yield data;
-  }
+  for await (const { data } of answers) yield data;
 }
 
 async function* dialRequests(

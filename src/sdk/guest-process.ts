@@ -1,7 +1,7 @@
 import { Readable, Writable } from "node:stream";
 import { CHANNEL, STDIN_WINDOW_BYTES } from "#api/exec-stream.ts";
 import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
-import type { Exec, Run } from "#api/wire.ts";
+import type { Dial, Exec, Run } from "#api/wire.ts";
 import { HearthError, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { TtySize } from "#model/exec-spec.ts";
@@ -104,13 +104,12 @@ export class GuestProcess implements AsyncDisposable {
   static async open(
     transport: Transport,
     path: string,
-    request: Exec | Run,
+    request: Exec | Run | Dial,
     options: GuestProcessOptions,
     signal?: AbortSignal,
   ): Promise<GuestProcess> {
     signal?.throwIfAborted();
-    const exec = "exec" in request ? request.exec : request;
-    const process = new GuestProcess(exec.stdin === true, options);
+    const process = new GuestProcess(hasStdin(request), options);
     const handlers = {
       onText: (text: string) => process.#takeText(text),
       onBinary: (payload: Buffer) => process.#takeOutput(payload),
@@ -269,6 +268,11 @@ export class GuestProcess implements AsyncDisposable {
     this.#socket?.resume();
     this.#socket?.close();
   }
+}
+
+function hasStdin(request: Exec | Run | Dial): boolean {
+  if ("port" in request) return true;
+  return ("exec" in request ? request.exec : request).stdin === true;
 }
 
 function lost(cause: Error | undefined): HearthError {

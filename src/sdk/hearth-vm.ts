@@ -1,4 +1,4 @@
-import type { Readable } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import type {
   AttachVolume,
   Exec,
@@ -14,6 +14,7 @@ import type {
 import { HearthError } from "#base/error.ts";
 import type { CopyInOptions } from "#sdk/copy-in.ts";
 import type { CopyOutOptions } from "#sdk/copy-out.ts";
+import { GuestConnection } from "#sdk/guest-connection.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestExit, GuestProcessOptions } from "#sdk/guest-process.ts";
 import { withProgress } from "#sdk/long-request.ts";
@@ -183,6 +184,17 @@ export class HearthVm {
    */
   testNetwork(target: TestNetwork, signal?: AbortSignal): Promise<NetworkTest> {
     return this.#transport.json("POST", `${this.#path}/network/test`, { body: target }, signal);
+  }
+
+  /**
+   * Connects to a TCP port on the guest's loopback, through its agent: the VM needs no network. Each end may end its
+   * side alone. A connection that breaks destroys the stream with its error.
+   * @throws HearthError `vm.wrong_phase`, `agent.unreachable`, and when nothing listens there
+   */
+  async dial(port: number, signal?: AbortSignal): Promise<Duplex> {
+    return new GuestConnection(
+      await GuestProcess.open(this.#transport, `${this.#path}/dial`, { port }, {}, signal),
+    );
   }
 
   /**

@@ -9,6 +9,9 @@ import type { FakeVmm, FakeVmms } from "#testing/fake-vmms.ts";
 import type { Gate } from "#testing/gate.ts";
 import type { Life } from "#testing/life.ts";
 
+/** The port of a fake guest that echoes, as RFC 862 has it. Nothing listens at others. */
+export const ECHO_PORT = 7;
+
 /** The next faults in any guest; each is used up by the call that it breaks. */
 export type GuestFaults = {
   /** The number of attempts to reach an agent that fail. */
@@ -180,12 +183,14 @@ function copyCalls(
   answers: (signal: AbortSignal) => Promise<void>,
 ): Pick<Guest, "readTar" | "writeTar" | "dial"> {
   return {
-    // Nothing listens anywhere.
-    async *dial(_target, _source, signal) {
+    // Its only server echoes, and ends with its client.
+    async *dial(target, source, signal) {
       await answers(signal);
       call("dial");
-      yield* [];
-      throw new HearthError("agent.failed", "nothing answers in the guest");
+      if (target.network !== "tcp" || target.port !== ECHO_PORT)
+        throw new HearthError("agent.failed", "nothing answers in the guest");
+      yield new Uint8Array();
+      yield* source;
     },
     readTar: async function* (path, signal) {
       await answers(signal);

@@ -64,7 +64,7 @@ const OLDER_TEMPLATES = /^\/v1\/warm(?=\/|$)/;
 const DESCRIPTION = [
   "The API of hearthd, on a Unix socket: `$HEARTH_HOME/run/hearthd.sock` if HEARTH_HOME is set, else `$XDG_RUNTIME_DIR/hearth/hearthd.sock`, or `~/.local/state/hearth/run/hearthd.sock` where there is no XDG_RUNTIME_DIR.",
   "Fields that end in `Ms` are milliseconds (`…AtMs`: since 1970, UTC), in `Bytes` bytes. Optional fields are absent where they do not apply.",
-  "Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec. The first message is a `Run` or an `Exec` (src/api/exec-schemas.ts); src/api/exec-stream.ts describes all messages.",
+  "Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec. The first message is a `Run` or an `Exec` (src/api/exec-schemas.ts); src/api/exec-stream.ts describes all messages. /v1/vms/{vm}/dial connects to a port of the guest, in the same way.",
   "GET /v1/events is a stream of server-sent events (src/api/events.ts); `?operation=op-…` adds the progress of one operation.",
   "Each request that changes something, and each command, is an operation. The header `hearth-operation: op-…` (12 hexadecimal digits) gives it an ID, and the response has the same header. If the client disconnects, hearthd cancels the request and undoes its steps; a stop, restart or kill, and a removal that has begun, is finished instead.",
   "With `hearth-detach: true`, the request continues without its client: the response is 202 with the operation, and GET /v1/operations/{operation} has the result later. A request whose body or response is a stream cannot be detached; at most 100 detached operations are in progress.",

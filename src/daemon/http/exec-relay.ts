@@ -13,7 +13,7 @@ import { constants } from "node:os";
 import type { WebSocket } from "ws";
 import { CHANNEL } from "#api/exec-stream.ts";
 import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
-import type { Exec } from "#api/wire.ts";
+import type { Dial, Exec } from "#api/wire.ts";
 import { inTime } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
@@ -26,6 +26,7 @@ const SOCKET_BUFFER_MAX_BYTES = 1024 * 1024;
 /** Bytes of stdin above which a client is disconnected. One that keeps to its window never reaches it. */
 const STDIN_QUEUE_MAX_BYTES = 4 * 1024 * 1024;
 const FIRST_MESSAGE_MS = 10_000;
+const LOOPBACK = "127.0.0.1";
 
 /** The last message of an exec that ran. */
 export type ExitMessage = Extract<ServerMessage, { type: "exit" }>;
@@ -189,6 +190,23 @@ export async function relayExec(
     }
   }
   throw new HearthError("agent.failed", "The guest agent did not send the exit code of the command.");
+}
+
+/** Relays one connection to a port of the guest. `started` says that it is open. Resolves when both ends have ended. */
+export async function relayDial(
+  socket: WebSocket,
+  input: ClientInput,
+  guest: Guest,
+  { port }: Dial,
+  signal: AbortSignal,
+): Promise<void> {
+  let isOpen = false;
+  const target = { network: "tcp", host: LOOPBACK, port } as const;
+  for await (const bytes of guest.dial(target, input.stdin(), signal)) {
+    if (!isOpen) sendMessage(socket, { type: "started", pid: 0 });
+    isOpen = true;
+    if (bytes.length > 0) await sendBytes(socket, CHANNEL.stdout, bytes);
+  }
 }
 
 /** Sends a signal or a window size. A command that has just ended cannot be signalled; its exit follows and says so. */

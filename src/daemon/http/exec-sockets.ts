@@ -1,19 +1,20 @@
 /**
- * Serves the WebSockets `/v1/vms/{vm}/exec` and `/v1/run`. They pass the same router and middleware as every request
+ * Serves the WebSockets `/v1/vms/{vm}/exec`, `/v1/vms/{vm}/dial` and `/v1/run`. They pass the same router and middleware as every request
  * (`upgrade.ts`), and are operations:
  *
  *   1. A refusal before the upgrade is answered like any request of the API: status, headers, error body.
- *   2. The first message is the request. A command runs (`exec-relay.ts`), or a VM for one (`serve-run.ts`).
+ *   2. The first message is the request. A command runs or a port is connected (`exec-relay.ts`), or a VM runs for one
+ *      command (`serve-run.ts`).
  *   3. The last message is the exit, or an error. Then the server closes: with 1000, or with 1001 when hearthd stops.
  */
 import type { WebSocket } from "ws";
 import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
-import { execSchema } from "#api/exec-schemas.ts";
+import { dialSchema, execSchema } from "#api/exec-schemas.ts";
 import { invariant } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { bindingsOf, requestOf } from "#daemon/http/api.ts";
 import type { Api, ApiContext } from "#daemon/http/api.ts";
-import { execInVm } from "#daemon/http/exec-in-vm.ts";
+import { dialInVm, execInVm } from "#daemon/http/exec-in-vm.ts";
 import { ClientInput, parseFirst, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import { serveRun } from "#daemon/http/serve-run.ts";
 import { WEBSOCKET } from "#daemon/http/upgrade.ts";
@@ -27,18 +28,27 @@ export type ExecSession = {
   readonly request: RequestContext;
 };
 
-/** Adds the WebSockets for commands in VMs, and for VMs that run one command. */
+/** Adds the WebSockets for commands in VMs, connections to their ports, and VMs that run one command. */
 export function addExecSockets(api: Api, daemon: Daemon): void {
   api.on(WEBSOCKET, "/v1/run", async (c) => {
     await serveRun(accept(c, daemon));
     return c.body(null, 204);
   });
   api.on(WEBSOCKET, "/v1/vms/:vm/exec", async (c) => {
-    const vm = c.req.param("vm") ?? "";
-    daemon.host.store.getVm(vm); // A VM that does not exist is refused before the upgrade.
+    const vm = needVm(daemon, c.req.param("vm") ?? "");
     await serveExec(vm, accept(c, daemon));
     return c.body(null, 204);
   });
+  api.on(WEBSOCKET, "/v1/vms/:vm/dial", async (c) => {
+    const vm = needVm(daemon, c.req.param("vm") ?? "");
+    await serveDial(vm, accept(c, daemon));
+    return c.body(null, 204);
+  });
+}
+
+function needVm({ host }: Daemon, vm: string): string {
+  host.store.getVm(vm); // A VM that does not exist is refused before the upgrade.
+  return vm;
 }
 
 function accept(context: ApiContext, daemon: Daemon): ExecSession {
@@ -47,6 +57,12 @@ function accept(context: ApiContext, daemon: Daemon): ExecSession {
   const request = requestOf(context);
   const socket = upgrade.accept({ [VERSION_HEADER]: daemon.version, [OPERATION_HEADER]: request.operation });
   return { daemon, socket, input: new ClientInput(socket), request };
+}
+
+async function serveDial(vm: string, session: ExecSession): Promise<void> {
+  const { socket, input, request } = session;
+  await dialInVm(session, vm, parseFirst(dialSchema, await input.first(request.signal)));
+  sendMessage(socket, { type: "exit", code: 0, timedOut: false });
 }
 
 async function serveExec(vm: string, session: ExecSession): Promise<void> {

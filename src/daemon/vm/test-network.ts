@@ -81,7 +81,6 @@ async function probe(
 ): Promise<string | undefined> {
   const inTime = AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS)]);
   try {
-    // The end of the source closes the connection, once it is open.
     for await (const _ of guest.dial({ network: "tcp", host, port }, noBytes(), inTime)) break;
     return undefined;
   } catch (error) {
