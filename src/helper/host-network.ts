@@ -1,11 +1,13 @@
 /**
- * Prepares the host for the networks of VMs, and restores it after the last one. What Hearth changed is read from the
- * kernel: its own table, in which the chain `router` exists if the host was no router before.
+ * Prepares the host for the networks of VMs, and restores it after the last one. A file beside the namespaces tells
+ * whether Hearth made the host a router: tables of nftables are flushed by others at times.
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { HOST_TABLE, hostProgram, ROUTER_CHAIN } from "#helper/nft-program.ts";
+import { allEnded } from "#base/all-ended.ts";
+import { HOST_TABLE, hostProgram } from "#helper/nft-program.ts";
 import { waitFileLock } from "#host/file-lock.ts";
+import { listLinks } from "#host/link-counters.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { LINK_PREFIX } from "#model/inside-addresses.ts";
 
@@ -13,21 +15,32 @@ import { LINK_PREFIX } from "#model/inside-addresses.ts";
 export const TOOL_MS = 10_000;
 export const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const LOCK_FILE = ".lock";
+/** Exists if the host was no router before. */
+const ROUTER_FILE = ".router";
+
+/** The parts of a VM's network that are made while nothing restores the host. */
+export type NetworkParts<Result> = {
+  readonly makeLinks: () => Promise<void>;
+  /** Called when the host forwards packets of VMs, and of nothing else if it forwarded none before. */
+  readonly connect: () => Promise<Result>;
+};
 
 /**
- * Makes the host forward packets of VMs, and of nothing else if it forwarded none before, and connects a VM. Nothing
- * restores the host in between.
+ * Makes the parts of a VM's network, and the host a router for it.
  * @param dir contains the lock that every hearthd of the host takes
  */
 export async function prepareHost<Result>(
   dir: string,
-  connect: () => Promise<Result>,
+  { makeLinks, connect }: NetworkParts<Result>,
   signal: AbortSignal,
 ): Promise<Result> {
   using _lock = await lock(dir, signal);
+  const [table] = await allEnded([readTable(signal), makeLinks()]);
   const forwards = readFileSync(FORWARDING, "utf8").trim() !== "0";
-  const madeRouter = !forwards || (await readTable(signal))?.includes(ROUTER_CHAIN) === true;
-  await loadRules(hostProgram(madeRouter), signal);
+  const madeRouter = join(dir, ROUTER_FILE);
+  if (!forwards) writeFileSync(madeRouter, "");
+  const rules = hostProgram(existsSync(madeRouter));
+  if (table?.includes(rules.version) !== true) await loadRules(rules.program, signal);
   if (!forwards) writeFileSync(FORWARDING, "1\n");
   return await connect();
 }
@@ -35,14 +48,14 @@ export async function prepareHost<Result>(
 /** Undoes `prepareHost` if no VM has a network any more. Idempotent. */
 export async function restoreHost(dir: string, signal: AbortSignal): Promise<void> {
   using _lock = await lock(dir, signal);
-  const links = await runOrThrow("ip", ["-o", "link", "show", "type", "veth"], {
-    timeoutMs: TOOL_MS,
-    signal,
-  });
-  if (links.includes(`: ${LINK_PREFIX}`)) return;
-  const table = await readTable(signal);
-  if (table === undefined) return;
-  if (table.includes(ROUTER_CHAIN)) writeFileSync(FORWARDING, "0\n");
+  const names = listLinks();
+  if (names.some((name) => name.startsWith(LINK_PREFIX))) return;
+  const madeRouter = join(dir, ROUTER_FILE);
+  if (existsSync(madeRouter)) {
+    writeFileSync(FORWARDING, "0\n");
+    rmSync(madeRouter);
+  }
+  if ((await readTable(signal)) === undefined) return;
   await loadRules(`delete table ${HOST_TABLE}\n`, signal);
 }
 

@@ -57,7 +57,7 @@ test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, a
     '"lo" priority',
   );
   const published = publishProgram("ip hearth_a", "hvmaaaaaaaaaaaa", PORTS, "198.18.0.2");
-  for (const program of [guest, hostProgram(false), hostProgram(true), published]) {
+  for (const program of [guest, hostProgram(false).program, hostProgram(true).program, published]) {
     const argv = ["--net", "nft", "--check", "-f", "-"];
     const checked = await run("unshare", argv, { input: program, timeoutMs: 10_000, signal: never });
     assert.ok(checked.ok, checked.stderr);

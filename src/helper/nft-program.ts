@@ -2,6 +2,7 @@
  * Writes the nftables programs of VM networks. One is in the namespace of each VM, and has its policy; the other is on
  * the host, and the same for all VMs. All text comes from arguments that were parsed. Pure.
  */
+import { createHash } from "node:crypto";
 import { policyProgram, UPLINK } from "#helper/policy-program.ts";
 import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
@@ -97,25 +98,39 @@ export function publishProgram(
 
 /** Hearth's own table on the host. */
 export const HOST_TABLE = "inet hearth";
-/** The chain that exists if Hearth made the host a router. */
-export const ROUTER_CHAIN = "chain router";
+const VERSION_CHARS = 16;
+
+/** The program for the host, and a text that is in the listing of its table, and of no other version's. */
+export type HostProgram = { readonly program: string; readonly version: string };
 
 /**
  * Returns the program for the host. Loading it again replaces it in one transaction.
  * @param madeRouter whether Hearth made the host a router, which then forwards for VMs only
  */
-export function hostProgram(madeRouter: boolean): string {
+export function hostProgram(madeRouter: boolean): HostProgram {
+  const chains = hostChains(madeRouter);
+  const version = createHash("sha256").update(chains).digest("hex").slice(0, VERSION_CHARS);
+  const program = [
+    `table ${HOST_TABLE}`,
+    `delete table ${HOST_TABLE}`,
+    `table ${HOST_TABLE} {`,
+    `  comment "version ${version}"`,
+    chains,
+    "}",
+    "",
+  ].join("\n");
+  return { program, version };
+}
+
+function hostChains(madeRouter: boolean): string {
   const links = `"${LINK_PREFIX}*"`;
   const router = [
-    `  ${ROUTER_CHAIN} {`,
+    "  chain router {",
     "    type filter hook forward priority filter - 11; policy accept;",
     `    iifname != ${links} oifname != ${links} drop`,
     "  }",
   ];
   return [
-    `table ${HOST_TABLE}`,
-    `delete table ${HOST_TABLE}`,
-    `table ${HOST_TABLE} {`,
     "  chain forward {",
     "    type filter hook forward priority filter - 10; policy accept;",
     `    iifname ${links} oifname ${links} reject with icmpx admin-prohibited`,
@@ -132,7 +147,5 @@ export function hostProgram(madeRouter: boolean): string {
     "    type nat hook postrouting priority srcnat; policy accept;",
     `    ip saddr ${VM_ADDRESSES.network} oifname != ${links} masquerade`,
     "  }",
-    "}",
-    "",
   ].join("\n");
 }

@@ -38,6 +38,12 @@ test("a host that was no router forwards for VMs only, and nothing after the las
   play(t, "closed"),
 );
 
+test("an address that another route has is left to it, and the VM gets the next", { skip }, (t) =>
+  play(t, "taken"),
+);
+
+test("the host's rules are made again where somebody has flushed them", { skip }, (t) => play(t, "flushed"));
+
 test("ports are published twice, and go with the network", { skip }, (t) => play(t, "published"));
 
 test("networks that are made at the same moment have addresses of their own, and all go", { skip }, (t) =>

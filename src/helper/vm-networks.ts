@@ -19,6 +19,7 @@ import {
 } from "node:fs";
 import { isIPv4 } from "node:net";
 import { join } from "node:path";
+import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
@@ -65,10 +66,14 @@ export class VmNetworks {
     mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
     writeFileSync(path, "", { flag: "wx", mode: 0o600 });
     try {
-      await tool("unshare", [`--net=${path}`, "tee", FORWARDING], "1\n", signal);
-      const address = await prepareHost(this.#dir, () => connect(id, path, signal), signal);
-      await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], insideLinks(address, uid), signal);
-      await this.#load(path, guestProgram(network, address, this.#nextNumber()), signal);
+      const address = await prepareHost(
+        this.#dir,
+        {
+          makeLinks: () => makeLinks(id, path, uid, addressAt(id, 0), signal),
+          connect: () => this.#connect(id, network, signal),
+        },
+        signal,
+      );
       await publish(id, network.publish ?? [], address, signal);
     } catch (error) {
       await failAfter(error, () => this.remove(id, AbortSignal.timeout(TOOL_MS)));
@@ -80,9 +85,12 @@ export class VmNetworks {
     const path = this.path(id);
     if (!existsSync(path)) return;
     await unpublish(id, signal);
-    const link = await run("ip", ["link", "delete", hostLink(id)], { timeoutMs: TOOL_MS, signal });
+    const isMounted = readMounts().some(({ point }) => point === path);
+    const [link] = await allEnded([
+      run("ip", ["link", "delete", hostLink(id)], { timeoutMs: TOOL_MS, signal }),
+      isMounted ? tool("umount", [path], "", signal) : undefined,
+    ]);
     if (!link.ok && !/Cannot find device/.test(link.stderr)) throw link.error;
-    if (readMounts().some(({ point }) => point === path)) await tool("umount", [path], "", signal);
     await restoreHost(this.#dir, signal);
     rmSync(path);
   }
@@ -127,6 +135,28 @@ export class VmNetworks {
     return this.#number;
   }
 
+  /**
+   * Connects the namespace with the host, and puts its rules in force. Programs start at once where they can: each takes
+   * some 15 ms.
+   * @returns the VM's address, which no other VM of the host has
+   */
+  async #connect(id: VmId, network: GuestNetwork, signal: AbortSignal): Promise<string> {
+    const path = this.path(id);
+    const enforce = (address: string): Promise<void> =>
+      this.#load(path, guestProgram(network, address, this.#nextNumber()), signal);
+    const first = addressAt(id, 0);
+    const [address] = await allEnded([
+      leaseAddress(id, signal),
+      enforce(first),
+      tool("nsenter", [`--net=${path}`, "tee", FORWARDING], "1\n", signal),
+    ]);
+    if (address === first) return address;
+    const other = [`addr replace ${address}/32 dev ${UPLINK}`, `addr del ${first}/32 dev ${UPLINK}`];
+    await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], `${other.join("\n")}\n`, signal);
+    await enforce(address);
+    return address;
+  }
+
   async #load(path: string, program: string, signal: AbortSignal): Promise<void> {
     await tool("nsenter", [`--net=${path}`, "nft", "-f", "-"], program, signal);
   }
@@ -140,21 +170,41 @@ function openTunDevice(): void {
   if ((statSync(TUN_DEVICE).mode & 0o777) === KERNEL_MODE) chmodSync(TUN_DEVICE, 0o666);
 }
 
-/** Connects the namespace with the host. Returns the VM's address, which no other VM of the host has. */
-async function connect(id: VmId, path: string, signal: AbortSignal): Promise<string> {
-  const link = hostLink(id);
-  const links = [
-    `link add ${link} type veth peer name ${UPLINK} netns ${path}`,
-    `addr add ${VM_ADDRESSES.gateway}/32 dev ${link}`,
-    `link set ${link} up`,
-  ];
-  await tool("ip", ["-batch", "-"], `${links.join("\n")}\n`, signal);
+/** Returns the address that is tried after `tried` others: a VM begins with the same one each time. */
+function addressAt(id: VmId, tried: number): string {
   const first = createHash("sha256").update(id).digest().readUInt16BE();
+  const host = ADDRESSES.first + ((first + tried) % ADDRESSES.count);
+  return `198.18.${host >> 8}.${host & 0xff}`;
+}
+
+/** Makes the namespace, with its card and its end of the link to the host. */
+async function makeLinks(id: VmId, path: string, uid: number, address: string, signal: AbortSignal) {
+  const { tap, gateway, gatewayMac, prefixLength } = INSIDE;
+  const commands = [
+    "link set lo up",
+    `link add ${UPLINK} type veth peer name ${hostLink(id)} netns ${process.pid}`,
+    `addr add ${address}/32 dev ${UPLINK}`,
+    `link set ${UPLINK} up`,
+    `route add default via ${VM_ADDRESSES.gateway} dev ${UPLINK} onlink`,
+    `tuntap add ${tap} mode tap user ${uid}`,
+    `link set ${tap} address ${gatewayMac}`,
+    `addr add ${gateway}/${prefixLength} dev ${tap}`,
+    `link set ${tap} up`,
+  ];
+  await tool("unshare", [`--net=${path}`, "ip", "-batch", "-"], `${commands.join("\n")}\n`, signal);
+}
+
+/** Sets up the host's end, and leases an address for it, which the kernel's routing table gives to one link only. */
+async function leaseAddress(id: VmId, signal: AbortSignal): Promise<string> {
+  const link = hostLink(id);
+  const options = { timeoutMs: TOOL_MS, signal };
+  const setUp = [`addr add ${VM_ADDRESSES.gateway}/32 dev ${link}`, `link set ${link} up`];
   for (let tried = 0; tried < TRIES; tried++) {
-    const host = ADDRESSES.first + ((first + tried) % ADDRESSES.count);
-    const address = `198.18.${host >> 8}.${host & 0xff}`;
-    const route = ["route", "add", `${address}/32`, "dev", link];
-    const added = await run("ip", route, { timeoutMs: TOOL_MS, signal });
+    const address = addressAt(id, tried);
+    const route = `route add ${address}/32 dev ${link}`;
+    // Commands are run up to the first that fails.
+    const input = `${[...(tried === 0 ? setUp : []), route].join("\n")}\n`;
+    const added = await run("ip", ["-batch", "-"], { ...options, input });
     if (added.ok) return address;
     if (!/File exists/.test(added.stderr)) throw added.error;
   }
@@ -195,22 +245,6 @@ function publishTable(id: VmId): string {
 /** Returns the file that lets packets from 127.0.0.1 through a link: route_localnet of ip-sysctl.rst. */
 function loopbackSwitch(link: string): string {
   return `/proc/sys/net/ipv4/conf/${link}/route_localnet`;
-}
-
-/** Returns the commands of ip(8) for the links in a namespace. */
-function insideLinks(address: string, uid: number): string {
-  const { tap, gateway, gatewayMac, prefixLength } = INSIDE;
-  const commands = [
-    "link set lo up",
-    `addr add ${address}/32 dev ${UPLINK}`,
-    `link set ${UPLINK} up`,
-    `route add default via ${VM_ADDRESSES.gateway} dev ${UPLINK} onlink`,
-    `tuntap add ${tap} mode tap user ${uid}`,
-    `link set ${tap} address ${gatewayMac}`,
-    `addr add ${gateway}/${prefixLength} dev ${tap}`,
-    `link set ${tap} up`,
-  ];
-  return `${commands.join("\n")}\n`;
 }
 
 /** Checks what becomes a part of a program. @throws HearthError `input.invalid` */

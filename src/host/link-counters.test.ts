@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readLinkCounters } from "#host/link-counters.ts";
+import { listLinks, readLinkCounters } from "#host/link-counters.ts";
 
 /** As Linux 6.1 prints it. */
 const FILE = `Inter-|   Receive                                                |  Transmit
@@ -8,6 +8,11 @@ const FILE = `Inter-|   Receive                                                |
     lo: 1042346    8012    0    0    0     0          0         0  1042346    8012    0    0    0     0       0          0
 hvmaaaaaaaaaaaa:     840      12    0    0    0     0          0         0 9876543210    4321    0    0    0     0       0          0
 `;
+
+test("interfaces are listed by their names", () => {
+  assert.deepEqual(listLinks(FILE), ["lo", "hvmaaaaaaaaaaaa"]);
+  assert.ok(listLinks().includes("lo"));
+});
 
 test("the counters of an interface are read, also of one whose name is as long as names can be", () => {
   assert.deepEqual(readLinkCounters("hvmaaaaaaaaaaaa", FILE), {

@@ -10,6 +10,15 @@ export type LinkCounters = {
 
 const FILE = "/proc/net/dev";
 
+/** Lists the network interfaces in the namespace of this process. */
+export function listLinks(text = readFileSync(FILE, "utf8")): string[] {
+  // The first two lines are a head.
+  return text
+    .split("\n")
+    .slice(2)
+    .flatMap((line) => (line.includes(":") ? [line.slice(0, line.indexOf(":")).trim()] : []));
+}
+
 /** Reads the counters of an interface in the network namespace of this process; undefined if there is none. */
 export function readLinkCounters(name: string, text = readFileSync(FILE, "utf8")): LinkCounters | undefined {
   const line = text.split("\n").find((one) => one.trimStart().startsWith(`${name}:`));

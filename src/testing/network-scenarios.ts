@@ -109,6 +109,43 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     assert.equal(await hostState(), before);
   },
 
+  async taken() {
+    const address = async (): Promise<string> => {
+      const [, found = ""] = /uplink +inet (198\.18\.[\d.]+)/.exec(await inside("ip", "-o", "addr")) ?? [];
+      return found;
+    };
+    await make();
+    const first = await address();
+    await remove();
+    await tell("ip", "link", "add", "theirs", "type", "bridge");
+    await tell("ip", "link", "set", "theirs", "up");
+    await tell("ip", "route", "add", first, "dev", "theirs");
+    const before = await hostState();
+    await make();
+    const second = await address();
+    assert.notEqual(second, first);
+    assert.match(await inside("nft", "list", "ruleset"), new RegExp(`snat ip to ${second}\n`));
+    assert.match(await tell("ip", "route"), new RegExp(`^${second} dev hvmaaaaaaaaaaaa`, "m"));
+    await remove();
+    assert.equal(await hostState(), before, "the other route is there");
+  },
+
+  async flushed() {
+    writeFileSync(FORWARDING, "0");
+    const before = await hostState();
+    const other = parseVmId("vm-bbbbbbbbbbbb");
+    const rules = (): Promise<string> => tell("nft", "list", "table", "inet", "hearth");
+    await make();
+    const whole = await rules();
+    await tell("nft", "flush", "ruleset");
+    await make(other);
+    assert.equal(await rules(), whole, "what somebody has flushed is there again");
+    await remove(other);
+    await tell("nft", "flush", "ruleset");
+    await remove();
+    assert.equal(await hostState(), before, "the host is no router again");
+  },
+
   async contend() {
     const before = await hostState();
     const ids = Array.from({ length: 8 }, (_, index) => parseVmId(`vm-${"abcdefgh"[index]?.repeat(12)}`));
