@@ -7,6 +7,7 @@ import { EXEC } from "./rows/exec.ts";
 import { FORK } from "./rows/fork.ts";
 import { IDLE } from "./rows/idle.ts";
 import { LS } from "./rows/ls.ts";
+import { NETWORK } from "./rows/network.ts";
 import { PAUSE } from "./rows/pause.ts";
 import { POOL } from "./rows/pool.ts";
 import { RECOVERY } from "./rows/recovery.ts";
@@ -32,6 +33,7 @@ export const ROWS: readonly Row[] = [
   CP,
   WARM,
   WARM_BARE,
+  NETWORK,
   POOL,
   FORK,
   PAUSE,
