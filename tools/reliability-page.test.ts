@@ -9,7 +9,7 @@ const PAGE = "docs/reliability.md";
 /** The last cell of a row: a file, and the names of tests in it. */
 const NAMED_TESTS = /`((?:e2e|lab|src)\/[^`]+\.test\.ts)`: ((?:"[^"]+"(?:, )?)+)/g;
 /** A name in the code: the first argument of a test or a group of tests. */
-const DECLARED = /\b(?:test|describe)\(\s*(?:"((?:[^"\\]|\\.)*)"|`((?:[^`\\]|\\.)*)`)/g;
+const DECLARED = /\b(?:test|describe|crashTest)\(\s*(?:"((?:[^"\\]|\\.)*)"|`((?:[^`\\]|\\.)*)`)/g;
 
 /** Names as the page has them: "…" for each part that differs from one run of the test to the next. */
 function testNames(source: string): Set<string> {

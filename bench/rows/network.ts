@@ -6,7 +6,7 @@ const RULES = 20;
 const MANY_RULES = 1_000;
 const NAME = "bench-network";
 
-/** What a network costs: a warm run with one, and a change of its policy while the VM runs. It needs root. */
+/** Measures what a network costs: a warm run with one, and a change of its policy while the VM runs. Needs root. */
 export const NETWORK: Row = {
   name: "network",
   async run({ home, pairs, say }) {
