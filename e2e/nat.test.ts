@@ -180,6 +180,16 @@ describe("a VM with --network nat", { skip }, () => {
     assert.ok(counters && counters.default.packets > 0 && counters.special.packets > 0);
     assert.ok(counters.resolver.packets > 0);
     assert.match(await bed.ok(["network", "policy", "web", "--nft"]), /table inet hearth \{/);
+    await bed.ok(["set", "web", "--net-limit", "bw=128K/s"]);
+    const limited = async (): Promise<{ kind: string; overlimits: number }> =>
+      JSON.parse(
+        await (await namespaceOf("web")).run(["tc", "-s", "-j", "qdisc", "show", "dev", "uplink"]),
+      )[0];
+    const echoed = `head -c 400000 /dev/zero >&3 & head -c 400000 <&3 | wc -c`;
+    assert.equal(await bed.sh("web", `bash -c 'exec 3<>/dev/tcp/${PEERS.public}/7; ${echoed}'`), "400000\n");
+    assert.ok((await limited()).overlimits > 0, "packets have waited");
+    await bed.ok(["set", "web", "--net-limit", "none"]);
+    assert.equal((await limited()).kind, "noqueue");
     const stats = JSON.parse(await bed.ok(["stats", "web", "--json"])) as VmStats[];
     assert.ok((stats[0]?.network?.sentPackets ?? 0) > 0);
   });

@@ -35,7 +35,10 @@ export const LIMIT_FLAGS = {
     value: "LIMIT",
     help: "Limit of bytes and operations of each disk, such as bw=10M/s,ops=500/s, or none",
   },
-  netLimit: { value: "LIMIT", help: "Limit of each network direction; no driver supports it yet" },
+  netLimit: {
+    value: "LIMIT",
+    help: "Limit of each network direction, with nat, such as bw=1M/s,ops=1000/s (packets), or none",
+  },
 } as const satisfies Flags;
 
 export const RESTART_FLAG = {

@@ -8,10 +8,11 @@ export type LimitFlag = "disk-limit" | "net-limit";
 /** Returns which limit of the spec a driver with these features lacks; undefined when it has all. Pure. */
 export function missingLimit(
   { limits }: Pick<DriverFeatures, "limits">,
-  { diskLimit, netLimit }: Pick<RunSpec, "diskLimit" | "netLimit">,
+  { diskLimit, netLimit, network }: Pick<RunSpec, "diskLimit" | "netLimit" | "network">,
 ): LimitFlag | undefined {
   if (diskLimit !== undefined && !limits.disk) return "disk-limit";
-  if (netLimit !== undefined && !limits.net) return "net-limit";
+  // With nat, the network namespace has the limit.
+  if (netLimit !== undefined && network !== "nat" && !limits.net) return "net-limit";
   return undefined;
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { guestProgram, hostProgram, publishProgram } from "#helper/nft-program.ts";
+import { guestProgram, hostProgram, packetLimitProgram, publishProgram } from "#helper/nft-program.ts";
 import { run } from "#host/run.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
@@ -56,8 +56,9 @@ test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, a
     '"tap0" priority',
     '"lo" priority',
   );
+  const limited = packetLimitProgram({ opsPerS: 100, opsBurst: 200 }) + packetLimitProgram({});
   const published = publishProgram("ip hearth_a", "hvmaaaaaaaaaaaa", PORTS, "198.18.0.2");
-  for (const program of [guest, hostProgram(false).program, hostProgram(true).program, published]) {
+  for (const program of [guest, hostProgram(false).program, hostProgram(true).program, published, limited]) {
     const argv = ["--net", "nft", "--check", "-f", "-"];
     const checked = await run("unshare", argv, { input: program, timeoutMs: 10_000, signal: never });
     assert.ok(checked.ok, checked.stderr);

@@ -7,6 +7,7 @@ import { policyProgram, UPLINK } from "#helper/policy-program.ts";
 import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { PublishedPort } from "#model/published-port.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
 /** Contains the address of each running VM, which the host translates to its own. */
 export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
@@ -18,6 +19,8 @@ export type GuestNetwork = {
   /** The IPv4 address of the resolver that the guest's queries go to. */
   readonly resolver?: string | undefined;
   readonly publish?: readonly PublishedPort[] | undefined;
+  /** The limit of each direction, separately. */
+  readonly limit?: RateLimit | undefined;
 };
 
 /**
@@ -58,6 +61,43 @@ export function guestProgram(
     "}",
     policyProgram(policy, policyNumber),
   ].join("\n");
+}
+
+/**
+ * Returns the program for the namespace of a VM that limits the packets of each direction. Without a rate, it removes
+ * that limit.
+ */
+export function packetLimitProgram({ opsPerS, opsBurst = opsPerS }: RateLimit): string {
+  const table = "table inet hearth_limit";
+  const replaced = `${table}\ndelete ${table}\n`;
+  if (opsPerS === undefined) return replaced;
+  const { tap } = INSIDE;
+  const drop = `limit rate over ${opsPerS}/second burst ${opsBurst} packets drop`;
+  return [
+    `${replaced}${table} {`,
+    "  chain forward {",
+    "    type filter hook forward priority filter - 1; policy accept;",
+    `    iifname "${tap}" ${drop}`,
+    `    oifname "${tap}" ${drop}`,
+    "  }",
+    "}",
+    "",
+  ].join("\n");
+}
+
+/** The time that a packet waits for its turn before it is dropped. */
+const QUEUE_MS = 200;
+/** A segment that the kernel has not split yet. */
+const BURST_MIN_BYTES = 64 * 1024;
+
+/** Returns the command of tc(8) that limits the bytes that leave through a link. Without a rate, it removes that limit. */
+export function bandwidthCommand(
+  link: string,
+  { bandwidthBytesPerS, bandwidthBurstBytes }: RateLimit,
+): string {
+  if (bandwidthBytesPerS === undefined) return `qdisc replace dev ${link} root noqueue\n`;
+  const burst = bandwidthBurstBytes ?? Math.max(BURST_MIN_BYTES, Math.ceil(bandwidthBytesPerS / 10));
+  return `qdisc replace dev ${link} root tbf rate ${bandwidthBytesPerS}bps burst ${burst} latency ${QUEUE_MS}ms\n`;
 }
 
 /**

@@ -21,6 +21,7 @@ import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { ChildExit, LaunchedVmm } from "#jail/vmm-launch.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
 type Pending = { readonly resolve: (result: unknown) => void; readonly reject: (error: unknown) => void };
 
@@ -113,6 +114,10 @@ export class PortClient implements PrivilegedPort {
   }
   setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
     return this.#call("setNetworkPolicy", [vm, policy], signal);
+  }
+
+  setNetworkLimit(vm: string, limit: RateLimit, signal: AbortSignal): Promise<void> {
+    return this.#call("setNetworkLimit", [vm, limit], signal);
   }
 
   readNetworkRules(vm: string, what: NetworkListing, signal: AbortSignal): Promise<string> {

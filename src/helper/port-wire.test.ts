@@ -35,6 +35,7 @@ const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace
   listCgroups: (port) => port.listCgroups(),
   makeNetwork: (port) => port.makeNetwork(VM, { mac: "no address", policy: INTERNET }, never),
   setNetworkPolicy: (port) => port.setNetworkPolicy(VM, INTERNET, never),
+  setNetworkLimit: (port) => port.setNetworkLimit(VM, {}, never),
   readNetworkRules: (port) => port.readNetworkRules(VM, "rules", never),
   listNetworks: (port) => port.listNetworks(),
   removeNetwork: (port) => port.removeNetwork(VM, never),

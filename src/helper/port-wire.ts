@@ -80,7 +80,14 @@ const published = z.strictObject({
   guestPort: positive,
   protocol: z.enum(PUBLISHED_PROTOCOLS),
 });
+const rateLimit = z.strictObject({
+  bandwidthBytesPerS: z.optional(positive),
+  bandwidthBurstBytes: z.optional(positive),
+  opsPerS: z.optional(positive),
+  opsBurst: z.optional(positive),
+});
 const guestNetwork = z.strictObject({
+  limit: z.optional(rateLimit),
   mac: id,
   resolver: z.optional(id),
   policy,
@@ -174,6 +181,9 @@ export const WIRE_VERBS = {
   ),
   setNetworkPolicy: verb(z.tuple([id, policy]), nothing, (port, [vm, wanted], { signal }) =>
     done(port.setNetworkPolicy(vm, wanted, signal)),
+  ),
+  setNetworkLimit: verb(z.tuple([id, rateLimit]), nothing, (port, [vm, limit], { signal }) =>
+    done(port.setNetworkLimit(vm, limit, signal)),
   ),
   readNetworkRules: verb(
     z.tuple([id, z.enum(["rules", "counters"])]),

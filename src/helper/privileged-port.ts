@@ -12,6 +12,7 @@ import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
 /** Sentences for the isolation that this host or this user cannot have; undefined if there is no limitation. */
 export type Limitations = {
@@ -107,6 +108,11 @@ export interface PrivilegedPort {
    * `host.tool_missing`, `host.tool_failed`
    */
   setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void>;
+  /**
+   * Replaces the limit of each direction of a VM's network; one without rates removes it.
+   * @throws HearthError as `setNetworkPolicy`
+   */
+  setNetworkLimit(vm: string, limit: RateLimit, signal: AbortSignal): Promise<void>;
   /**
    * Returns the nftables rules of the VM's network, as nft(8) prints them; or the counters of its policy, in the JSON of
    * libnftables-json(5).

@@ -44,6 +44,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   removeCgroup: (helper, vm) => helper.removeCgroup(vm, never),
   makeNetwork: (helper, vm) => helper.makeNetwork(vm, { mac: "02:00:00:00:00:0a", policy: INTERNET }, never),
   setNetworkPolicy: (helper, vm) => helper.setNetworkPolicy(vm, INTERNET, never),
+  setNetworkLimit: (helper, vm) => helper.setNetworkLimit(vm, {}, never),
   readNetworkRules: (helper, vm) => helper.readNetworkRules(vm, "rules", never),
   removeNetwork: (helper, vm) => helper.removeNetwork(vm, never),
   removeJail: (helper, vm) => helper.removeJail(vm),

@@ -37,6 +37,7 @@ import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.t
 import { parseVmId, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
 export type VerbOptions = {
   readonly roots: HelperRoots;
@@ -193,6 +194,10 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
     await this.#networks.setPolicy(this.#networked(vm), policy, signal);
+  }
+
+  async setNetworkLimit(vm: string, limit: RateLimit, signal: AbortSignal): Promise<void> {
+    await this.#networks.setLimit(this.#networked(vm), limit, signal);
   }
 
   async readNetworkRules(vm: string, what: NetworkListing, signal: AbortSignal): Promise<string> {

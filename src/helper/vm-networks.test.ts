@@ -44,6 +44,8 @@ test("an address that another route has is left to it, and the VM gets the next"
 
 test("the host's rules are made again where somebody has flushed them", { skip }, (t) => play(t, "flushed"));
 
+test("a limit is in force from the beginning, changes, and goes", { skip }, (t) => play(t, "limited"));
+
 test("ports are published twice, and go with the network", { skip }, (t) => play(t, "published"));
 
 test("networks that are made at the same moment have addresses of their own, and all go", { skip }, (t) =>

@@ -23,7 +23,13 @@ import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
-import { guestProgram, publishProgram, VM_ADDRESSES } from "#helper/nft-program.ts";
+import {
+  bandwidthCommand,
+  guestProgram,
+  packetLimitProgram,
+  publishProgram,
+  VM_ADDRESSES,
+} from "#helper/nft-program.ts";
 import type { GuestNetwork } from "#helper/nft-program.ts";
 import { POLICY_NUMBER_MAX, POLICY_TABLE, policyProgram, UPLINK } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
@@ -35,6 +41,7 @@ import { checkPolicy } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 import { checkPublished } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
 const POLICY = POLICY_TABLE.split(" ");
 const TUN_DEVICE = "/dev/net/tun";
@@ -75,6 +82,7 @@ export class VmNetworks {
         signal,
       );
       await publish(id, network.publish ?? [], address, signal);
+      if (network.limit !== undefined) await this.setLimit(id, network.limit, signal);
     } catch (error) {
       await failAfter(error, () => this.remove(id, AbortSignal.timeout(TOOL_MS)));
     }
@@ -103,6 +111,20 @@ export class VmNetworks {
   async setPolicy(id: VmId, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
     checkPolicy(policy);
     await this.#load(this.#existing(id), policyProgram(policy, this.#nextNumber()), signal);
+  }
+
+  /**
+   * Replaces the limit of a VM that has a network; one without rates removes it.
+   * @throws HearthError as `setPolicy`
+   */
+  async setLimit(id: VmId, limit: RateLimit, signal: AbortSignal): Promise<void> {
+    checkLimit(limit);
+    const path = this.#existing(id);
+    await allEnded([
+      tool("tc", ["-batch", "-"], bandwidthCommand(hostLink(id), limit), signal),
+      tool("nsenter", [`--net=${path}`, "tc", "-batch", "-"], bandwidthCommand(UPLINK, limit), signal),
+      this.#load(path, packetLimitProgram(limit), signal),
+    ]);
   }
 
   /** Lists what is in force, see `PrivilegedPort.readNetworkRules`. @throws HearthError as `setPolicy` */
@@ -248,13 +270,21 @@ function loopbackSwitch(link: string): string {
 }
 
 /** Checks what becomes a part of a program. @throws HearthError `input.invalid` */
-function checkNetwork({ mac, policy, resolver, publish: ports = [] }: GuestNetwork): void {
+function checkNetwork({ mac, policy, resolver, publish: ports = [], limit = {} }: GuestNetwork): void {
   const invalid = (what: string, value: unknown): HearthError =>
     new HearthError("input.invalid", `${what} ${JSON.stringify(value)} is refused.`);
   if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
   if (resolver !== undefined && !isIPv4(resolver)) throw invalid("The resolver", resolver);
   checkPolicy(policy);
   checkPublished(ports);
+  checkLimit(limit);
+}
+
+/** Checks a limit, which may have no rates. @throws HearthError `input.invalid` */
+function checkLimit(limit: RateLimit): void {
+  for (const value of Object.values(limit))
+    if (value !== undefined && (!Number.isSafeInteger(value) || value <= 0))
+      throw new HearthError("input.invalid", `net-limit: ${value} is no rate.`);
 }
 
 async function tool(program: string, args: readonly string[], input: string, signal: AbortSignal) {

@@ -37,13 +37,14 @@ export function planNetwork(
   { network, netLimit }: Pick<VmSpec, "network" | "netLimit">,
   id: VmId,
 ): VmNetwork {
-  const card = { id: FIRST_NIC, mac: macAddress(id), limit: netLimit };
+  const card = { id: FIRST_NIC, mac: macAddress(id) };
   switch (network) {
     case "none":
       return { nics: [], namespace: { kind: "own" }, guest: undefined };
     case "nat":
       return {
-        nics: [{ ...card, attach: { kind: "tap", name: INSIDE.tap } }],
+        // The namespace has the limit, whatever the VMM can do.
+        nics: [{ ...card, limit: undefined, attach: { kind: "tap", name: INSIDE.tap } }],
         namespace: { kind: "join", path: join(NETWORK_NAMESPACES, id) },
         guest: {
           interface: USER_NETWORK.interface,
@@ -54,7 +55,7 @@ export function planNetwork(
       };
     case "user":
       return {
-        nics: [{ ...card, attach: { kind: "user" } }],
+        nics: [{ ...card, limit: netLimit, attach: { kind: "user" } }],
         // The VMM can connect to everything the host can, on behalf of the guest.
         namespace: { kind: "host" },
         guest: {

@@ -2,6 +2,7 @@ import { HearthError } from "#base/error.ts";
 import { COUNTER, ruleCounter } from "#helper/policy-program.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
 const FIRST_UID = 1_900_000_000;
 
@@ -9,6 +10,8 @@ const FIRST_UID = 1_900_000_000;
 export class FakeIsolation {
   readonly uids = new Map<string, number>();
   readonly cgroups = new Set<string>();
+  /** The limits of networks in force, by VM. */
+  readonly networkLimits = new Map<string, RateLimit>();
   /** The network policies in force, by VM. */
   readonly networks = new Map<string, NetworkPolicy>();
   /** VMs whose files belong to their uid. */
@@ -77,16 +80,26 @@ function networkVerbs(
   isolation: FakeIsolation,
 ): Pick<
   PrivilegedPort,
-  "makeNetwork" | "setNetworkPolicy" | "readNetworkRules" | "removeNetwork" | "listNetworks"
+  | "makeNetwork"
+  | "setNetworkPolicy"
+  | "setNetworkLimit"
+  | "readNetworkRules"
+  | "removeNetwork"
+  | "listNetworks"
 > {
   return {
-    async makeNetwork(vm, { policy }) {
+    async makeNetwork(vm, { policy, limit = {} }) {
       if (!isolation.uids.has(vm)) throw new HearthError("input.invalid", "It has no uid.");
       isolation.networks.set(vm, policy);
+      isolation.networkLimits.set(vm, limit);
     },
     async setNetworkPolicy(vm, policy) {
       policyOf(isolation, vm);
       isolation.networks.set(vm, policy);
+    },
+    async setNetworkLimit(vm, limit) {
+      policyOf(isolation, vm);
+      isolation.networkLimits.set(vm, limit);
     },
     async readNetworkRules(vm, what) {
       const { rules } = policyOf(isolation, vm);

@@ -256,6 +256,7 @@ const HELPER_EFFECTS = [
   "removeCgroup",
   "makeNetwork",
   "setNetworkPolicy",
+  "setNetworkLimit",
   "removeNetwork",
   "removeJail",
 ] as const;

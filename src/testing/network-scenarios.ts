@@ -109,6 +109,31 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     assert.equal(await hostState(), before);
   },
 
+  async limited() {
+    const before = await hostState();
+    const limit = { bandwidthBytesPerS: 1_000_000, opsPerS: 500 };
+    await networks.make(ID, UID, { ...NETWORK, limit }, never);
+    const shown = async (): Promise<string[]> => [
+      await tell("tc", "qdisc", "show", "dev", "hvmaaaaaaaaaaaa"),
+      await inside("tc", "qdisc", "show", "dev", "uplink"),
+      await inside("nft", "list", "ruleset"),
+    ];
+    const [toGuest = "", fromGuest = "", rules = ""] = await shown();
+    for (const qdisc of [toGuest, fromGuest])
+      assert.match(qdisc, /tbf .* rate 8Mbit burst 100000b lat 200ms/);
+    assert.equal(rules.match(/limit rate over 500\/second burst 500 packets drop/g)?.length, 2);
+    await networks.setLimit(ID, { opsPerS: 20, opsBurst: 40 }, never);
+    const [only = "", , packets = ""] = await shown();
+    assert.match(only, /noqueue/);
+    assert.match(packets, /limit rate over 20\/second burst 40 packets drop/);
+    await networks.setLimit(ID, {}, never);
+    assert.doesNotMatch((await shown()).join(""), /tbf|limit rate/);
+    await assert.rejects(networks.setLimit(ID, { opsPerS: 0.5 }, never), { code: "input.invalid" });
+    await remove();
+    await assert.rejects(networks.setLimit(ID, limit, never), { code: "input.invalid" });
+    assert.equal(await hostState(), before);
+  },
+
   async taken() {
     const address = async (): Promise<string> => {
       const [, found = ""] = /uplink +inet (198\.18\.[\d.]+)/.exec(await inside("ip", "-o", "addr")) ?? [];

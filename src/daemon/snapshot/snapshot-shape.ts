@@ -31,7 +31,8 @@ export async function shapeOf(
     "boot-args": spec.bootArgs.join(" "),
     volumes: JSON.stringify(await placeholdersOf(host, spec)),
     "disk-limit": JSON.stringify(spec.diskLimit ?? null),
-    "net-limit": JSON.stringify(spec.netLimit ?? null),
+    // That of a network namespace is no part of the VM's devices.
+    "net-limit": JSON.stringify((spec.network === "nat" ? undefined : spec.netLimit) ?? null),
   };
   return withKey({ driver, vmm: vmmFingerprint, vm });
 }

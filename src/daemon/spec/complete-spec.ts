@@ -37,8 +37,8 @@ export async function completeSpec(
   // Checked before an image is pulled for nothing, and again when the VM is created.
   assertVolumes(host, volumes);
   if (volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
-  const { diskLimit, netLimit } = request;
-  await assertLimits(host, { diskLimit, netLimit }, driver, call.signal);
+  const { diskLimit, netLimit, network = defaults.network } = request;
+  await assertLimits(host, { diskLimit, netLimit, network }, driver, call.signal);
   await checkPortsUnused(request.publish);
   const image = await host.images.ensure(asked, call.onProgress, call.signal);
   const init = chooseInit(request, asked, image.inits);
@@ -51,7 +51,7 @@ export async function completeSpec(
     memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
     diskBytes: request.diskBytes ?? defaults.diskBytes,
     volumes,
-    network: request.network ?? defaults.network,
+    network,
     policy: request.policy,
     publish: request.publish,
     init,

@@ -26,6 +26,8 @@ type Case = {
 
 const NAME = parseSnapshotName("s1");
 const LIMIT = { opsPerS: 100 };
+/** A VM whose card has its limit from the driver. */
+const USER = { image: "debian", network: "user" } as const;
 
 const runs: Act = (daemon) => daemon.run("web", 1);
 const isPaused: Act = async (daemon) => {
@@ -199,12 +201,12 @@ function limitCases(kind: "disk" | "net"): Record<string, Case> {
       message: new RegExp(`^The driver fake has no ${kind}-limit\\.$`),
     },
     [`a ${kind} limit for a VM that runs`]: {
-      before: runs,
+      before: (daemon) => daemon.run("web", 1, USER),
       act: set(limit),
       message: new RegExp(`^${kind}-limit: the driver fake cannot limit`),
     },
     [`taking away the ${kind} limit of a VM that runs`]: {
-      before: (daemon) => daemon.run("web", 1, { image: "debian", ...limit }),
+      before: (daemon) => daemon.run("web", 1, { ...USER, ...limit }),
       act: set({ [`${kind}Limit`]: null }),
       message: new RegExp(`^${kind}-limit: the driver fake cannot limit`),
     },

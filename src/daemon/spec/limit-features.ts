@@ -4,7 +4,7 @@ import { missingLimit } from "#drivers/can-run.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
-type Limited = Pick<VmSpec, "diskLimit" | "netLimit">;
+type Limited = Pick<VmSpec, "diskLimit" | "netLimit" | "network">;
 
 /**
  * Checks that the limits can be set, before anything is created or changed. Without a `driver`, one that can is enough:
@@ -42,6 +42,9 @@ function limitMissing(flag: string, driver: string | undefined, able: readonly s
   const who = driver === undefined ? "no driver on this host can" : `the driver ${driver} cannot`;
   const what = flag === "net-limit" ? "a network card" : "disks";
   return new HearthError("feature.missing", `${flag}: ${who} limit ${what}.`, {
-    hint: able.length === 0 ? `Leave --${flag} out.` : `Use a driver that can: ${able.join(", ")}.`,
+    hint:
+      able.length > 0
+        ? `Use a driver that can: ${able.join(", ")}.`
+        : `Leave --${flag} out${flag === "net-limit" ? ", or use --network nat, which has limits" : ""}.`,
   });
 }

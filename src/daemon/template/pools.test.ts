@@ -79,10 +79,11 @@ test("one with a network has the policy of its caller before its guest runs", as
     return setNetworkPolicy(id, policy, signal);
   };
   const policy = { default: "deny", rules: [] } as const;
-  const request = { image: "debian", network: "nat", policy } as const;
+  const request = { image: "debian", network: "nat", policy, netLimit: { opsPerS: 50 } } as const;
   const vm = await pools.take(request, false, vms.background());
   assert.ok(vm);
   assert.deepEqual(networks.get(vm.id), policy);
+  assert.deepEqual(host.machine.isolation.networkLimits.get(vm.id), { opsPerS: 50 });
   assert.deepEqual(set, ["paused"]);
 
   const publish = [{ address: "127.0.0.1", hostPort: 28_083, guestPort: 80, protocol: "tcp" } as const];

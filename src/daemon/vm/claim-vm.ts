@@ -36,6 +36,8 @@ export async function claimVm(
   const { policy = INTERNET } = spec;
   if (spec.network === "nat" && !isDeepStrictEqual(policy, waiting.spec.policy ?? INTERNET))
     await host.helper.setNetworkPolicy(id, policy, signal);
+  if (spec.network === "nat" && !isDeepStrictEqual(spec.netLimit, waiting.spec.netLimit))
+    await host.helper.setNetworkLimit(id, spec.netLimit ?? {}, signal);
   await driverOf(host, handle.driver).resume(handle, signal);
   const identity = await guestIdentity(host, vm, handle, true, signal);
   const configure = (guest: Guest, inTime: AbortSignal): Promise<Configured> =>

@@ -59,9 +59,9 @@ const NETWORK: HostResource = {
     const { nics, namespace } = planNetwork(vm.spec, vm.id);
     const [card] = nics;
     if (namespace.kind !== "join" || card === undefined) return;
-    const { policy = INTERNET, publish } = vm.spec;
+    const { policy = INTERNET, publish, netLimit: limit } = vm.spec;
     await checkPortsUnused(publish);
-    const network = { mac: card.mac, policy, resolver: findResolver(), publish };
+    const network = { mac: card.mac, policy, resolver: findResolver(), publish, limit };
     await helper.makeNetwork(vm.id, network, signal);
   },
   release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),

@@ -157,6 +157,22 @@ test("the network policy changes while the VM runs, and stays in force when the 
   assert.equal(host.store.getVm("nat").spec.policy, undefined);
 });
 
+test("the limit of network nat needs no driver, changes while the VM runs, and is removed by null", async (t) => {
+  const { machine, host, vms } = await setUp(t);
+  host.driver.description = { ...host.driver.description, limits: { disk: false, net: false } };
+  const limit = { bandwidthBytesPerS: MIB };
+  const request = { name: "nat", image: "debian", network: "nat", netLimit: limit } as const;
+  const { id } = await vms.create(request, false, vms.background());
+  await vms.start("nat", vms.background());
+  const inForce = () => machine.isolation.networkLimits.get(id);
+  assert.deepEqual(inForce(), limit);
+  await vms.set("nat", { netLimit: { opsPerS: 50 } }, vms.background());
+  assert.deepEqual(inForce(), { opsPerS: 50 });
+  await vms.set("nat", { netLimit: null }, vms.background());
+  assert.deepEqual(inForce(), {});
+  assert.equal(host.store.getVm("nat").spec.netLimit, undefined);
+});
+
 test("a policy for a VM without a network that has one is refused", async (t) => {
   const { set, spec } = await setUp(t);
   const policy = { default: "deny", rules: [] } as const;

@@ -46,7 +46,7 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, call: Call)
       if (changes !== undefined) storeLabels(host, vm.id, changes);
     });
   const set = (): Promise<void> => setSpec(host, vm, specChange, keep, call.signal);
-  await withPolicy(host, vm, change.policy, set, call);
+  await withNetwork(host, vm, change, set, call);
   if (changes !== undefined) tellLabels(host, vm.id);
 }
 
@@ -71,21 +71,25 @@ function tellLabels(host: Host, id: VmId): void {
 }
 
 /**
- * Puts a new network policy in force if the VM runs, and makes the change that stores it.
+ * Puts a new network policy and limit in force if the VM runs, and makes the change that stores them.
  * @throws HearthError `input.invalid` for a VM that has no policy
  */
-async function withPolicy(
+async function withNetwork(
   host: Host,
   vm: VmRecord,
-  policy: SetVm["policy"],
+  { policy, netLimit }: SetVm,
   store: () => Promise<void>,
   call: Call,
 ): Promise<void> {
-  const wanted = { ...vm.spec, policy: policy ?? undefined };
-  if (policy !== undefined) checkNetwork(host, wanted);
-  const isSame = policy === undefined || isDeepStrictEqual(vm.spec.policy, wanted.policy);
-  if (isSame || handleOf(vm.state) === undefined) return store();
-  const context = { host, id: vm.id, policy: wanted.policy, store, signal: call.signal };
+  const { spec } = vm;
+  const wanted = {
+    policy: policy === undefined ? spec.policy : (policy ?? undefined),
+    netLimit: netLimit === undefined ? spec.netLimit : (netLimit ?? undefined),
+  };
+  if (policy !== undefined) checkNetwork(host, { ...spec, ...wanted });
+  const isSame = isDeepStrictEqual([spec.policy, spec.netLimit], [wanted.policy, wanted.netLimit]);
+  if (spec.network !== "nat" || isSame || handleOf(vm.state) === undefined) return store();
+  const context = { host, id: vm.id, wanted, store, signal: call.signal };
   await runJournaled(host, SET_POLICY, vm.id, {}, context, call);
 }
 
@@ -109,7 +113,7 @@ async function setSpec(
   const log = host.log.child({ vm: vm.id });
   await using undo = new Undo((step, error) => log.event("flow.undo_failed", { flow: "set", step, error }));
   const handle = handleOf(vm.state);
-  if (handle !== undefined && changesLimits(vm.spec, spec)) {
+  if (handle !== undefined && changesLimits(vm, spec)) {
     // A limit that is removed has to be one that the driver can set, too.
     await assertLimits(host, vm.spec, handle.driver, signal);
     const { rateLimiter } = driverOf(host, handle.driver);
@@ -124,9 +128,9 @@ async function setSpec(
   undo.keep();
 }
 
-/** Tells whether limits change: one that does not exist, and stays so, needs nothing of the driver. */
-function changesLimits(before: VmSpec, after: VmSpec): boolean {
-  return !isDeepStrictEqual([before.diskLimit, before.netLimit], [after.diskLimit, after.netLimit]);
+/** Tells whether limits of the VMM change: one that does not exist, and stays so, needs nothing of the driver. */
+function changesLimits({ id, spec }: VmRecord, after: VmSpec): boolean {
+  return !isDeepStrictEqual(deviceLimits(spec, id), deviceLimits(after, id));
 }
 
 /** Returns a signal for an undo. The caller's may be the reason for the undo. */
