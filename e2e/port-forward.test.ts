@@ -17,7 +17,7 @@ const bed = new Bed();
 const SERVER = [
   'use IO::Socket; $| = 1; $SIG{CHLD} = "IGNORE";',
   '$s = IO::Socket::INET->new(Listen => 64, LocalAddr => "127.0.0.1", LocalPort => 80) or die; print "ready\\n";',
-  "while ($c = $s->accept) { next if fork; while (sysread($c, $b, 65536)) { $at = 0;",
+  "while ($c = $s->accept) { if (fork) { close $c; next } while (sysread($c, $b, 65536)) { $at = 0;",
   "while ($at < length $b) { $at += syswrite($c, $b, length($b) - $at, $at) } } exit }",
 ].join(" ");
 let command: ChildProcess;
