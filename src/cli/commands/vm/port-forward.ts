@@ -75,6 +75,8 @@ async function connect(vm: HearthVm, guestPort: number, socket: Socket, signal: 
   socket.on("error", () => {}); // The pipeline reports it.
   try {
     const guest = await vm.dial(guestPort, signal);
+    // What came so far must not look whole.
+    guest.once("error", () => socket.resetAndDestroy());
     await Promise.all([pipeline(socket, guest, { signal }), pipeline(guest, socket, { signal })]);
   } catch (error) {
     socket.resetAndDestroy();
