@@ -168,7 +168,7 @@ describe("a VM with --network nat", { skip }, () => {
     const tested = await bed.hearth(["network", "test", "web", `${PEERS.public}:80`]);
     assert.match(tested.stdout, /^deny: rule 1, deny 198\.51\.100\.7\/32\n198\.51\.100\.7 port 80 does not/);
     assert.equal(tested.code, 1);
-    assert.equal(await linesIn("/tmp/lines"), received, "what the peer goes on to send is denied, too");
+    assert.equal(await linesIn("/tmp/lines"), received, "what the peer sends afterwards is denied, too");
 
     await bed.ok(["network", "set", "web", "--network", "nat"]);
     await assertPolicy("web");
@@ -223,6 +223,14 @@ describe("a VM with --network nat", { skip }, () => {
     assert.match(await internet.onHost(client(address, 81)), /No route to host/, "what is not published");
     await internet.outside(["ip", "route", "add", "198.18.0.0/16", "via", HOST]);
     assert.doesNotMatch(await internet.outside(client(address, 80)), /hello/, "past the host's ports");
+    const rules = await internet.onHost(["nft", "list", "table", "inet", "hearth"]);
+    await internet.onHost(["nft", "flush", "chain", "inet", "hearth", "forward"]);
+    assert.match(
+      await internet.outside(client(address, 80)),
+      /hello/,
+      "without the host's rule it is reached",
+    );
+    await internet.onHost(["nft", "-f", "-"], { stdin: `delete table inet hearth\n${rules}` });
 
     for (const port of ["8080:80", "0.0.0.0:8081:8081"]) {
       const other = await bed.hearth(["create", "--no-start", ...SMALL, "-p", port, "debian"]);

@@ -1,9 +1,7 @@
 /** The routes about the networks of VMs. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { networkSchema, networkTestSchema, testNetworkSchema } from "#api/network-schemas.ts";
-import { answers, body, pathText } from "#api/route-parts.ts";
-
-const vmParam = z.object({ vm: pathText("vm", "Name or ID of the VM", "web-1") });
+import { answers, body, vmParam } from "#api/route-parts.ts";
 
 export const NETWORK_ROUTES = {
   vmNetwork: createRoute({

@@ -31,3 +31,8 @@ export const done = { 204: { description: "Done" }, ...fails };
 /** A parameter in the path of a route. */
 export const pathText = (name: string, description: string, example: string) =>
   z.string().openapi({ param: { name, in: "path" }, description, example });
+
+/** The VM in the path of a route. */
+export const vmParam = z.object({
+  vm: pathText("vm", "Name or ID of the VM", "web-1"),
+});

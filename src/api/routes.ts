@@ -5,7 +5,7 @@ import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
 import { NETWORK_ROUTES } from "#api/network-routes.ts";
 import { packetCountSchema, trafficSchema } from "#api/network-schemas.ts";
 import { OPERATION_ROUTES } from "#api/operation-routes.ts";
-import { answers, body, done, fails, json, made, pathText } from "#api/route-parts.ts";
+import { answers, body, done, fails, json, made, pathText, vmParam } from "#api/route-parts.ts";
 import * as host from "#api/host-schemas.ts";
 import { SNAPSHOT_ROUTES } from "#api/snapshot-routes.ts";
 import {
@@ -19,9 +19,6 @@ import * as vms from "#api/vm-schemas.ts";
 import { vmmMetricsSchema, vmStatsSchema } from "#api/vm-stats-schemas.ts";
 import { isolationInForceSchema, vmSchema } from "#api/vm-view-schemas.ts";
 
-const vmParam = z.object({
-  vm: pathText("vm", "Name or ID of the VM", "web-1"),
-});
 const refParam = z.object({
   ref: imageRef.openapi({
     param: { name: "ref", in: "path" },

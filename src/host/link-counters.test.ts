@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { listLinks, readLinkCounters } from "#host/link-counters.ts";
 
-/** As Linux 6.1 prints it. */
+/** The text of /proc/net/dev, as Linux 6.1 prints it. */
 const FILE = `Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
     lo: 1042346    8012    0    0    0     0          0         0  1042346    8012    0    0    0     0       0          0

@@ -92,7 +92,8 @@ export function decide(
   return { action, by: "default" };
 }
 
-function isIn(network: string, address: string): boolean {
+/** Tells whether an IPv4 network contains an address. */
+export function isIn(network: string, address: string): boolean {
   const [base = "", bits] = network.split("/");
   const list = new BlockList();
   list.addSubnet(base, Number(bits));

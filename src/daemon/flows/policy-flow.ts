@@ -1,8 +1,8 @@
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
+import { enforceNetwork } from "#daemon/vm/enforce-network.ts";
+import type { NetworkRules } from "#daemon/vm/enforce-network.ts";
 import type { VmId } from "#model/ids.ts";
-import { INTERNET } from "#model/network-policy.ts";
-import type { VmSpec } from "#model/vm-spec.ts";
 import { handleOf } from "#model/vm-state.ts";
 
 /** The time for the policy of the row to be in force again. The signal of the change may be the reason for it. */
@@ -19,8 +19,6 @@ export type PolicyContext = PolicyLeft & {
   readonly signal: AbortSignal;
 };
 
-type NetworkRules = Pick<VmSpec, "policy" | "netLimit">;
-
 /** Replaces the network policy and limit of a VM that runs. Those of the row are in force afterwards, in any case. */
 export const SET_POLICY: Flow<PolicyContext, PolicyLeft> = {
   kind: "policy",
@@ -28,24 +26,16 @@ export const SET_POLICY: Flow<PolicyContext, PolicyLeft> = {
   steps: [
     {
       name: "enforce the policy",
-      run: ({ host, id, wanted, signal }) => enforce(host, id, wanted, signal),
+      run: ({ host, id, wanted, signal }) =>
+        enforceNetwork(host, id, wanted, host.store.getVm(id).spec, signal),
       undo: async ({ host, id }) => {
         const vm = host.store.findVm(id);
         // A VM whose VMM has ended has no network, or loses it when it is cleaned up.
         if (vm === undefined || handleOf(vm.state) === undefined) return;
-        await enforce(host, id, vm.spec, AbortSignal.timeout(UNDO_MS));
+        // What is in force is not known: all of it again.
+        await enforceNetwork(host, id, vm.spec, undefined, AbortSignal.timeout(UNDO_MS));
       },
     },
     { name: "store the policy", run: ({ store }) => store() },
   ],
 };
-
-async function enforce(
-  { helper }: Host,
-  id: VmId,
-  { policy = INTERNET, netLimit = {} }: NetworkRules,
-  signal: AbortSignal,
-): Promise<void> {
-  await helper.setNetworkPolicy(id, policy, signal);
-  await helper.setNetworkLimit(id, netLimit, signal);
-}

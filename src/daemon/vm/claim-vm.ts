@@ -1,13 +1,12 @@
-import { isDeepStrictEqual } from "node:util";
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { NewVm } from "#daemon/store/store.ts";
 import { guestIdentity } from "#daemon/vm/boot-plan.ts";
+import { enforceNetwork } from "#daemon/vm/enforce-network.ts";
 import { configureGuest } from "#daemon/vm/guest-clock.ts";
 import { logWarnings } from "#daemon/vm/guest-warnings.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
-import { INTERNET } from "#model/network-policy.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { Configured } from "#guest/agent-client.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -33,11 +32,7 @@ export async function claimVm(
   if (handle === undefined || attachment === undefined)
     throw new HearthError("vm.gone", "The VM of the pool no longer exists.");
   // Before the guest runs: it waited with the policy of its pool.
-  const { policy = INTERNET } = spec;
-  if (spec.network === "nat" && !isDeepStrictEqual(policy, waiting.spec.policy ?? INTERNET))
-    await host.helper.setNetworkPolicy(id, policy, signal);
-  if (spec.network === "nat" && !isDeepStrictEqual(spec.netLimit, waiting.spec.netLimit))
-    await host.helper.setNetworkLimit(id, spec.netLimit ?? {}, signal);
+  if (spec.network === "nat") await enforceNetwork(host, id, spec, waiting.spec, signal);
   await driverOf(host, handle.driver).resume(handle, signal);
   const identity = await guestIdentity(host, vm, handle, true, signal);
   const configure = (guest: Guest, inTime: AbortSignal): Promise<Configured> =>

@@ -166,6 +166,7 @@ test("the limit of network nat needs no driver, changes while the VM runs, and i
   await vms.start("nat", vms.background());
   const inForce = () => machine.isolation.networkLimits.get(id);
   assert.deepEqual(inForce(), limit);
+  host.helper.setNetworkPolicy = () => Promise.reject(new Error("The policy is not loaded again."));
   await vms.set("nat", { netLimit: { opsPerS: 50 } }, vms.background());
   assert.deepEqual(inForce(), { opsPerS: 50 });
   await vms.set("nat", { netLimit: null }, vms.background());

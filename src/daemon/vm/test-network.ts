@@ -1,20 +1,25 @@
 /** Tells what a VM's network policy decides about a connection, and tries the connection from inside of the guest. */
+import { randomBytes } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { HearthError, toHearthError } from "#base/error.ts";
 import type { NetworkTest, TestNetwork } from "#api/wire.ts";
 import type { Guest } from "#daemon/host.ts";
+import { VM_ADDRESSES } from "#helper/nft-program.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
-import { decide, INTERNET } from "#model/network-policy.ts";
+import { decide, INTERNET, isIn } from "#model/network-policy.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 const PROBE_MS = 5_000;
+const LOOPBACK = "127.0.0.0/8";
+/** More than one line of getent(1). The guest chooses what it prints. */
+const OUTPUT_MAX_CHARS = 4_096;
 const NAME = /^(?!-)[A-Za-z0-9._-]+$/;
 
 /**
  * Tests a TCP connection.
- * @throws HearthError `input.invalid` for a VM without a policy, for what is no host, and for a name that the guest
- * cannot resolve
+ * @throws HearthError `input.invalid` for a VM without a policy, for what is no host or the guest itself, and for
+ * a name that the guest cannot resolve
  */
 export async function testNetwork(
   vm: VmRecord,
@@ -28,6 +33,8 @@ export async function testNetwork(
       `${vm.name} has no network policy: its network is ${vm.spec.network}.`,
     );
   const address = await resolve(guest, host, signal);
+  if (address === INSIDE.guest || isIn(LOOPBACK, address))
+    throw new HearthError("input.invalid", `host: ${address} is the guest itself, which no policy is about.`);
   const error = await probe(guest, address, port, signal);
   return { address, ...decisionOf(vm, address, port), answered: error === undefined, error };
 }
@@ -42,7 +49,7 @@ function decisionOf(
   if (address === INSIDE.gateway && port === 53) return { action: "allow", by: "host" };
   if (address === INSIDE.gateway || own.some((one) => one.address === address))
     return { action: "deny", by: "host" };
-  if (address.startsWith("198.18.")) return { action: "deny", by: "vm" };
+  if (isIn(VM_ADDRESSES.network, address)) return { action: "deny", by: "vm" };
   const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port });
   return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action, by };
 }
@@ -63,8 +70,11 @@ async function resolve(guest: Guest, host: string, signal: AbortSignal): Promise
     timeoutMs: PROBE_MS,
   };
   let output = "";
-  for await (const event of guest.exec(spec, { id: "hearthd" }, signal))
+  const id = `network-test-${randomBytes(8).toString("hex")}`;
+  for await (const event of guest.exec(spec, { id }, signal)) {
     if (event.type === "stdout") output += Buffer.from(event.bytes).toString("latin1");
+    if (output.length > OUTPUT_MAX_CHARS) break;
+  }
   const [address = ""] = output.split(/\s/);
   if (isIPv4(address)) return address;
   throw new HearthError("input.invalid", `host: the guest finds no IPv4 address for ${host}.`, {

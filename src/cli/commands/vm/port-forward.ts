@@ -75,7 +75,7 @@ async function connect(vm: HearthVm, guestPort: number, socket: Socket, signal: 
   socket.on("error", () => {}); // The pipeline reports it.
   try {
     const guest = await vm.dial(guestPort, signal);
-    // What came so far must not look whole.
+    // An orderly end would make a part of an answer look whole.
     guest.once("error", () => socket.resetAndDestroy());
     await Promise.all([pipeline(socket, guest, { signal }), pipeline(guest, socket, { signal })]);
   } catch (error) {

@@ -1,0 +1,25 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Host } from "#daemon/host.ts";
+import type { VmId } from "#model/ids.ts";
+import { INTERNET } from "#model/network-policy.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+
+/** The parts of a spec that the network namespace of a VM enforces, and that change while it runs. */
+export type NetworkRules = Pick<VmSpec, "policy" | "netLimit">;
+
+/**
+ * Puts the policy and the limit in force in the network of a VM that runs, or those that differ from `before`: a policy
+ * that is loaded again begins to count anew.
+ */
+export async function enforceNetwork(
+  { helper }: Pick<Host, "helper">,
+  id: VmId,
+  { policy = INTERNET, netLimit = {} }: NetworkRules,
+  before: NetworkRules | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  const isKept = (one: unknown, other: unknown): boolean =>
+    before !== undefined && isDeepStrictEqual(one, other);
+  if (!isKept(policy, before?.policy ?? INTERNET)) await helper.setNetworkPolicy(id, policy, signal);
+  if (!isKept(netLimit, before?.netLimit ?? {})) await helper.setNetworkLimit(id, netLimit, signal);
+}
