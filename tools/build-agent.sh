@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the guest agent, static, for every architecture: build/agent/hearth-agent-{x86_64,aarch64}.
+# Builds the programs in Go, static, for every architecture: the guest agent, build/agent/hearth-agent-{x86_64,aarch64},
+# and the resolver of VMs' networks, hearth-resolver-{x86_64,aarch64} beside it.
 #
 #     tools/build-agent.sh [x86_64|aarch64]...
 #
@@ -23,9 +24,13 @@ for arch in ${*:-x86_64 aarch64}; do
     aarch64) goarch=arm64 ;;
     *) echo "error: no agent is built for $arch; only for x86_64 and aarch64." >&2; exit 2 ;;
   esac
-  out=$root/build/agent/hearth-agent-$arch
-  # Into a new file that is then renamed: an agent that runs keeps its own, and nobody sees half of one.
-  (cd "$root/agent" && CGO_ENABLED=0 GOOS=linux GOARCH=$goarch "$go" build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X main.version=$version -X runtime.godebugDefault=$godebug" -o "$out.$$" ./cmd/hearth-agent)
-  mv "$out.$$" "$out"
+  for program in hearth-agent hearth-resolver; do
+    out=$root/build/agent/$program-$arch
+    flags="-s -w -X main.version=$version"
+    if [ "$program" = hearth-agent ]; then flags="$flags -X runtime.godebugDefault=$godebug"; fi
+    # Into a new file that is then renamed: a program that runs keeps its own, and nobody sees half of one.
+    (cd "$root/agent" && CGO_ENABLED=0 GOOS=linux GOARCH=$goarch "$go" build -trimpath -buildvcs=false \
+      -ldflags "$flags" -o "$out.$$" "./cmd/$program")
+    mv "$out.$$" "$out"
+  done
 done

@@ -1,0 +1,52 @@
+// Command hearth-resolver answers the names that a VM asks for; see package resolver.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"os"
+
+	"hearth.dev/agent/internal/resolver"
+)
+
+var version = "0.0.0"
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("hearth-resolver %s: there is no verb", version)
+	}
+	switch args[0] {
+	case "start":
+		return start(args[1:])
+	case resolver.GuardVerb:
+		return resolver.RunGuard()
+	case resolver.ParserVerb:
+		return resolver.RunParser()
+	}
+	return fmt.Errorf("%q is no verb", args[0])
+}
+
+// start reads the options, all of which are required.
+func start(args []string) error {
+	var options resolver.Options
+	flags := flag.NewFlagSet("start", flag.ContinueOnError)
+	flags.StringVar(&options.Address, "address", "", "address and port of the guest's resolver")
+	flags.StringVar(&options.Control, "control", "", "path of the socket for the helper")
+	uid := flags.Uint64("uid", 0, "uid of the VM")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if options.Address == "" || options.Control == "" || *uid == 0 || *uid >= math.MaxUint32 {
+		return fmt.Errorf("--address, --control and --uid are required")
+	}
+	options.UID = uint32(*uid)
+	return resolver.Start(options)
+}

@@ -1,0 +1,98 @@
+// Package resolver answers the names that a VM asks for, and lets the VM reach the addresses in these answers.
+//
+// It is two processes in the network namespace of the VM. Neither is root, and both have the uid of the VM:
+//
+//	guest ── DNS ──▶ parser ── DNS ──▶ resolver of the host
+//	                   │ "these addresses"
+//	                   ▼
+//	                 guard ── netlink ──▶ nftables sets of the VM's policy
+//	                   ▲
+//	                   │ control socket
+//	                 helper of hearthd
+//
+// The parser reads what the guest sends. It has no capability, and an empty root directory. The guard has CAP_NET_ADMIN,
+// and reads messages of the parser, which it does not trust.
+package resolver
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+)
+
+const (
+	// RulesMax is the limit of rules of one configuration; see policyRulesMax in src/model/limits.ts.
+	RulesMax = 1024
+	// MessageMaxBytes is the limit of one message, which is a line of JSON.
+	MessageMaxBytes = 1 << 20
+)
+
+// Rule is a rule of the policy that names a domain.
+type Rule struct {
+	Domain Domain `json:"domain"`
+	// Set is the nftables set with the addresses that the rule allows.
+	Set string `json:"set"`
+}
+
+// Config is what the policy of the VM says about names.
+type Config struct {
+	// Upstream is the resolver that knows the answers: an address with a port.
+	Upstream netip.AddrPort `json:"upstream"`
+	Rules    []Rule         `json:"rules"`
+	// RefuseOthers is true if only names of the rules are answered.
+	RefuseOthers bool `json:"refuseOthers"`
+	// Never has the networks whose addresses are removed from all answers.
+	Never []netip.Prefix `json:"never"`
+}
+
+var setName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
+
+// Check returns an error for a configuration that no policy has.
+func (c Config) Check() error {
+	if !c.Upstream.IsValid() || c.Upstream.Port() == 0 {
+		return fmt.Errorf("upstream: %v is no address with a port", c.Upstream)
+	}
+	if len(c.Rules) > RulesMax {
+		return fmt.Errorf("rules: %d are more than %d", len(c.Rules), RulesMax)
+	}
+	for _, rule := range c.Rules {
+		if !setName.MatchString(rule.Set) {
+			return fmt.Errorf("rules: %q is no name of a set", rule.Set)
+		}
+	}
+	return nil
+}
+
+// domainsOf returns the domains that match a name, without repetitions.
+func (c Config) domainsOf(name string) []Domain {
+	var found []Domain
+	seen := map[Domain]bool{}
+	for _, rule := range c.Rules {
+		if !seen[rule.Domain] && rule.Domain.Matches(name) {
+			seen[rule.Domain] = true
+			found = append(found, rule.Domain)
+		}
+	}
+	return found
+}
+
+// setsOf returns the sets of the rules for a domain.
+func (c Config) setsOf(domain Domain) []string {
+	var sets []string
+	for _, rule := range c.Rules {
+		if rule.Domain == domain {
+			sets = append(sets, rule.Set)
+		}
+	}
+	return sets
+}
+
+// isNever tells whether no answer may have the address.
+func (c Config) isNever(address netip.Addr) bool {
+	for _, network := range c.Never {
+		if network.Contains(address) {
+			return true
+		}
+	}
+	return false
+}

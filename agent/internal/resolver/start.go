@@ -1,0 +1,150 @@
+package resolver
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The file descriptors of both processes; those of the parser have no control socket.
+const (
+	pairFD = 3 + iota
+	firstFD
+	secondFD
+)
+
+// The names by which the program starts itself.
+const (
+	GuardVerb  = "guard"
+	ParserVerb = "parser"
+)
+
+// Options say where the resolver listens and who it is.
+type Options struct {
+	// Address is the guest's resolver: an address of this network namespace with a port.
+	Address string
+	// Control is the path of the socket for the helper. It belongs to root.
+	Control string
+	// UID is the user and the group of both processes.
+	UID uint32
+}
+
+// Start starts both processes, and returns when they can be asked. It takes root, in the network namespace of the VM.
+func Start(options Options) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	udp, tcp, err := listenForQueries(options.Address)
+	if err != nil {
+		return err
+	}
+	control, err := listenForHelper(options.Control)
+	if err != nil {
+		return err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	ofGuard, ofParser := os.NewFile(uintptr(pair[0]), "guard"), os.NewFile(uintptr(pair[1]), "parser")
+	// The parser has no capability, and sees no file but this program and those beside it.
+	err = start([]string{"/" + filepath.Base(program), ParserVerb}, []*os.File{ofParser, udp, tcp}, &syscall.SysProcAttr{
+		Chroot:     filepath.Dir(program),
+		Credential: &syscall.Credential{Uid: options.UID, Gid: options.UID, Groups: []uint32{}},
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		Setsid:     true,
+	})
+	if err != nil {
+		return fmt.Errorf("start the parser: %w", err)
+	}
+	err = start([]string{program, GuardVerb}, []*os.File{ofGuard, control}, &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: options.UID, Gid: options.UID, Groups: []uint32{}},
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
+		Setsid:      true,
+	})
+	if err != nil {
+		return fmt.Errorf("start the guard: %w", err)
+	}
+	return nil
+}
+
+// start starts a process that outlives this one. The parser ends when the guard does, by their socket.
+func start(argv []string, files []*os.File, attributes *syscall.SysProcAttr) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
+		Dir: "/", Env: []string{}, Files: append([]*os.File{null, null, null}, files...), Sys: attributes,
+	})
+	if err != nil {
+		return err
+	}
+	return process.Release()
+}
+
+func listenForQueries(address string) (udp, tcp *os.File, err error) {
+	packets, err := net.ListenPacket("udp4", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	listener, err := net.Listen("tcp4", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	if udp, err = packets.(*net.UDPConn).File(); err != nil {
+		return nil, nil, err
+	}
+	tcp, err = listener.(*net.TCPListener).File()
+	return udp, tcp, err
+}
+
+// listenForHelper listens on a socket that only root may connect to.
+func listenForHelper(path string) (*os.File, error) {
+	before := unix.Umask(0o177)
+	defer unix.Umask(before)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// The processes that are started have it.
+	listener.SetUnlinkOnClose(false)
+	return listener.File()
+}
+
+// RunGuard is the guard's process.
+func RunGuard() error {
+	sets, err := NewSets()
+	if err != nil {
+		return err
+	}
+	control, err := net.FileListener(os.NewFile(firstFD, "control"))
+	if err != nil {
+		return err
+	}
+	return NewGuard(sets, os.NewFile(pairFD, "parser")).Serve(control)
+}
+
+// RunParser is the parser's process.
+func RunParser() error {
+	if _, _, err := syscall.AllThreadsSyscall(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != 0 {
+		return err
+	}
+	packets, err := net.FilePacketConn(os.NewFile(firstFD, "udp"))
+	if err != nil {
+		return err
+	}
+	listener, err := net.FileListener(os.NewFile(secondFD, "tcp"))
+	if err != nil {
+		return err
+	}
+	var guard io.ReadWriter = os.NewFile(pairFD, "guard")
+	return Parse(packets, listener, guard)
+}
