@@ -72,7 +72,10 @@ export const policySchema = z
       .array(
         z.strictObject({
           action: z.enum(["allow", "deny"]).describe("What happens to a packet that matches"),
-          to: z.string().max(18).describe("An IPv4 network, such as 10.20.0.0/16"),
+          to: z
+            .string()
+            .max(LIMITS.policyTargetMaxChars)
+            .describe("An IPv4 network, such as 10.20.0.0/16; or a domain, such as domain:*.debian.org"),
           protocol: z.enum(POLICY_PROTOCOLS).optional().describe("default: all"),
           ports: z
             .strictObject({ first: port, last: port })

@@ -10,6 +10,7 @@ import { parseLabels } from "#model/labels.ts";
 import { DEFAULTS } from "#model/defaults.ts";
 import { LIMITS } from "#model/limits.ts";
 import { policyOf } from "#model/policy-flags.ts";
+import type { PolicyFlags } from "#model/policy-flags.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
 import { parsePublished } from "#model/published-port.ts";
@@ -119,6 +120,11 @@ export const POLICY_FLAGS = {
     many: true,
     help: "With nat, deny this network, even if it is allowed",
   },
+  allowDomain: {
+    value: "DOMAIN[:PORT]",
+    many: true,
+    help: "With deny-all, let the guest reach names, such as deb.debian.org:80 or *.debian.org",
+  },
 } as const satisfies Flags;
 
 const PUBLISH_FLAG = {
@@ -201,15 +207,25 @@ function isPreset(network: string | undefined): network is (typeof PRESETS)[numb
   return PRESETS.some((preset) => preset === network);
 }
 
+/** The flags with the rules of a policy. */
+export type RuleFlags = Pick<FlagValues<typeof VM_FLAGS>, keyof typeof POLICY_FLAGS>;
+
+export function hasRules({ allowCidr, denyCidr, allowDomain }: RuleFlags): boolean {
+  return [allowCidr, denyCidr, allowDomain].some((texts) => texts.length > 0);
+}
+
+export function rulesOf({ allowCidr, denyCidr, allowDomain }: RuleFlags): Omit<PolicyFlags, "base"> {
+  return { allow: allowCidr, deny: denyCidr, allowDomain };
+}
+
 /** Parses the flags of the network policy. @throws HearthError `input.invalid` */
 function parsePolicy({
   network,
-  allowCidr,
-  denyCidr,
-}: Pick<FlagValues<typeof VM_FLAGS>, "network" | "allowCidr" | "denyCidr">): Pick<CreateVm, "policy"> {
+  ...rules
+}: Pick<FlagValues<typeof VM_FLAGS>, "network" | keyof typeof POLICY_FLAGS>): Pick<CreateVm, "policy"> {
   const base = isPreset(network) ? network : "internet";
-  if (base === "internet" && allowCidr.length === 0 && denyCidr.length === 0) return {};
-  return { policy: policyOf({ base, allow: allowCidr, deny: denyCidr }) };
+  if (base === "internet" && !hasRules(rules)) return {};
+  return { policy: policyOf({ base, ...rulesOf(rules) }) };
 }
 
 function parseShape(flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {

@@ -6,23 +6,24 @@ import type { VerbOptions } from "#helper/privileged-verbs.ts";
 
 export type HelperSettings = Required<Omit<VerbOptions, "isRoot">>;
 
-const directory = z.string().check(z.startsWith("/"));
+const absolute = z.string().check(z.startsWith("/"));
 const texts = z.readonly(z.array(z.string()));
 const uid = z.int().check(z.nonnegative());
 
 const settings = z.strictObject({
   roots: z.strictObject({
-    vms: directory,
-    volumes: directory,
-    snapshots: directory,
-    runs: directory,
-    jails: directory,
-    leases: directory,
-    networks: directory,
-    cgroups: directory,
+    vms: absolute,
+    volumes: absolute,
+    snapshots: absolute,
+    runs: absolute,
+    jails: absolute,
+    leases: absolute,
+    networks: absolute,
+    cgroups: absolute,
   }),
   uids: z.strictObject({ first: z.int().check(z.positive()), count: z.int().check(z.positive()) }),
   programs: z.strictObject({ programs: texts, dirs: texts }),
+  resolver: absolute,
   tools: texts,
   owner: z.strictObject({ uid, gid: uid }),
 });

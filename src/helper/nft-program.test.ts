@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { guestProgram, hostProgram, packetLimitProgram, publishProgram } from "#helper/nft-program.ts";
+import type { Names } from "#helper/policy-program.ts";
 import { run } from "#host/run.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
@@ -18,6 +19,7 @@ const PORTS = [
   { address: "127.0.0.1", hostPort: 8080, guestPort: 80, protocol: "tcp" },
   { address: "0.0.0.0", hostPort: 5353, guestPort: 53, protocol: "udp" },
 ] as const;
+const FORWARDED = { kind: "forwarded", resolver: "192.0.2.53" } as const;
 const NETWORK = { mac: "02:00:00:00:00:0a", policy: POLICY };
 
 /** Returns the rules of a chain. */
@@ -27,38 +29,82 @@ function chain(program: string, name: string): string[] {
 }
 
 test("the rules of a policy are in their order, before special networks and the default", () => {
-  const program = guestProgram(NETWORK, "198.18.0.2", 5).replaceAll(/\{ 0\.[^}]*\}/g, "SPECIAL");
+  const program = guestProgram(NETWORK, FORWARDED, "198.18.0.2", 5);
   assert.deepEqual(chain(program, "from_guest"), [
     'ct status dnat ct direction original ct mark set 0x5000 counter name "resolver" accept',
-    'ct status dnat ct mark set 0x5006 counter name "published" accept',
+    'ct status dnat ct direction reply ct mark set 0x5006 counter name "published" accept',
     'ip daddr 10.20.1.0/24 counter name "rule0" goto deny',
     'ip daddr 10.20.0.0/16 tcp dport 5432-5433 ct mark set 0x5002 counter name "rule1" accept',
     'ip daddr 192.0.2.1/32 meta l4proto icmp ct mark set 0x5003 counter name "rule2" accept',
-    'ip daddr SPECIAL counter name "special" goto deny',
+    'ip daddr @special counter name "special" goto deny',
     'counter name "default" goto deny',
   ]);
   const answers = chain(program, "from_guest").map((rule) =>
-    rule.replace("daddr", "saddr").replace("dport", "sport").replace("original", "reply"),
+    rule
+      .replace("daddr", "saddr")
+      .replace("dport", "sport")
+      .replace(/original|reply/, (way) => (way === "reply" ? "original" : "reply")),
   );
   assert.deepEqual(chain(program, "to_guest"), answers, "answers are decided by the same rules");
 });
 
 test("a guest without a resolver has no way to one", () => {
-  assert.doesNotMatch(guestProgram(NETWORK, "198.18.0.2", 5), /dnat ip/);
-  assert.match(
-    guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2", 5),
-    /udp dport 53 dnat ip to 192\.0\.2\.53/,
+  assert.doesNotMatch(guestProgram(NETWORK, { kind: "none" }, "198.18.0.2", 5), /dnat ip|dport 53/);
+  assert.match(guestProgram(NETWORK, FORWARDED, "198.18.0.2", 5), /udp dport 53 dnat ip to 192\.0\.2\.53/);
+});
+
+test("a rule for a domain has the addresses of its names, of which none is special", () => {
+  const rules = [
+    { action: "allow", to: "domain:*.example", protocol: "tcp", ports: { first: 80, last: 80 } },
+  ] as const;
+  const learned = [
+    { domain: "*.example", address: "198.51.100.7", seconds: 60 },
+    { domain: "gone.example", address: "198.51.100.8", seconds: 60 },
+  ];
+  const program = guestProgram(
+    { ...NETWORK, policy: { default: "deny", rules } },
+    { kind: "answered", learned },
+    "198.18.0.2",
+    5,
   );
+  assert.match(program, /set names0 \{[^}]*elements = \{ 198\.51\.100\.7 timeout 60s \};/);
+  const [first, second] = chain(program, "from_guest");
+  assert.match(first ?? "", /published/, "queries of an earlier policy are not forwarded");
+  assert.equal(
+    second,
+    'ip daddr != @special ip daddr @names0 tcp dport 80-80 ct mark set 0x5001 counter name "rule0" accept',
+  );
+  assert.match(chain(program, "input").join(), /udp dport 53 limit rate/);
+  assert.doesNotMatch(program, /dnat ip/);
 });
 
 test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, async () => {
-  const guest = guestProgram({ ...NETWORK, resolver: "192.0.2.53", publish: PORTS }, "198.18.0.2", 5).replace(
-    '"tap0" priority',
-    '"lo" priority',
-  );
+  const inside = (policy: NetworkPolicy, names: Names): string =>
+    guestProgram({ ...NETWORK, policy, publish: PORTS }, names, "198.18.0.2", 5).replace(
+      '"tap0" priority',
+      '"lo" priority',
+    );
+  const domains: NetworkPolicy = {
+    default: "deny",
+    rules: [
+      { action: "allow", to: "domain:*.example" },
+      { action: "allow", to: "domain:a.example", protocol: "udp", ports: { first: 1, last: 9 } },
+    ],
+  };
+  const learned = [
+    { domain: "*.example", address: "198.51.100.7", seconds: 60 },
+    { domain: "*.example", address: "198.51.100.8", seconds: 6 },
+  ];
+  const guests = [inside(POLICY, FORWARDED), inside(domains, { kind: "answered", learned })];
   const limited = packetLimitProgram({ opsPerS: 100, opsBurst: 200 }) + packetLimitProgram({});
   const published = publishProgram("ip hearth_a", "hvmaaaaaaaaaaaa", PORTS, "198.18.0.2");
-  for (const program of [guest, hostProgram(false).program, hostProgram(true).program, published, limited]) {
+  for (const program of [
+    ...guests,
+    hostProgram(false).program,
+    hostProgram(true).program,
+    published,
+    limited,
+  ]) {
     const argv = ["--net", "nft", "--check", "-f", "-"];
     const checked = await run("unshare", argv, { input: program, timeoutMs: 10_000, signal: never });
     assert.ok(checked.ok, checked.stderr);

@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { policyProgram, UPLINK } from "#helper/policy-program.ts";
+import type { Names } from "#helper/policy-program.ts";
 import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { PublishedPort } from "#model/published-port.ts";
@@ -12,12 +13,15 @@ import type { RateLimit } from "#model/rate-limit.ts";
 /** Contains the address of each running VM, which the host translates to its own. */
 export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
 
-export type GuestNetwork = {
+export type EnforcedPolicy = {
+  readonly policy: NetworkPolicy;
+  /** The IPv4 address of the resolver that the guest's queries go to, or those of the namespace's own resolver. */
+  readonly resolver?: string | undefined;
+};
+
+export type GuestNetwork = EnforcedPolicy & {
   /** The address of the card: frames from others are dropped. */
   readonly mac: string;
-  readonly policy: NetworkPolicy;
-  /** The IPv4 address of the resolver that the guest's queries go to. */
-  readonly resolver?: string | undefined;
   readonly publish?: readonly PublishedPort[] | undefined;
   /** The limit of each direction, separately. */
   readonly limit?: RateLimit | undefined;
@@ -28,14 +32,12 @@ export type GuestNetwork = {
  * @param policyNumber see `policyProgram`
  */
 export function guestProgram(
-  { mac, policy, resolver, publish = [] }: GuestNetwork,
+  { mac, policy, publish = [] }: Pick<GuestNetwork, "mac" | "policy" | "publish">,
+  names: Names,
   address: string,
   policyNumber: number,
 ): string {
-  const { guest, gateway, tap } = INSIDE;
-  const toResolver = ["udp", "tcp"].map(
-    (protocol) => `iifname "${tap}" ip daddr ${gateway} ${protocol} dport 53 dnat ip to ${resolver ?? ""}`,
-  );
+  const { guest, tap } = INSIDE;
   const toGuest = publish.map(
     ({ protocol, guestPort }) =>
       `iifname "${UPLINK}" ip daddr ${address} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
@@ -52,14 +54,14 @@ export function guestProgram(
     "table inet hearth_nat {",
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
-    ...[...(resolver === undefined ? [] : toResolver), ...new Set(toGuest)].map((line) => `    ${line}`),
+    ...[...new Set(toGuest)].map((line) => `    ${line}`),
     "  }",
     "  chain to_uplink {",
     "    type nat hook postrouting priority srcnat; policy accept;",
     `    oifname "${UPLINK}" snat ip to ${address}`,
     "  }",
     "}",
-    policyProgram(policy, policyNumber),
+    policyProgram(policy, names, policyNumber),
   ].join("\n");
 }
 

@@ -7,7 +7,7 @@
  * earlier policy allowed and this one denies is cut, with the next packet of either end.
  */
 import { INSIDE } from "#model/inside-addresses.ts";
-import { SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
 /** The VM's end of the link between its namespace and the host. */
@@ -20,6 +20,9 @@ export const POLICY_NUMBER_MAX = 0xf_ffff;
 const RULES = 0x1000;
 /** The rule of a connection that was cut. */
 const CUT = 0xfff;
+
+/** Addresses of one rule for a domain; see learnedMax of agent/internal/resolver/memory.go. */
+const NAME_ADDRESSES_MAX = 4096;
 
 /** The counters that every policy has, beside those of its rules. */
 export const COUNTER = {
@@ -76,11 +79,33 @@ class Verdicts {
   }
 }
 
+/** Returns the name of the set with the addresses that a rule for a domain allows, by its index. */
+export function nameSet(index: number): string {
+  return `names${index}`;
+}
+
+/** An address that a domain's names have, for this many more seconds. */
+export type LearnedAddress = {
+  readonly domain: string;
+  readonly address: string;
+  readonly seconds: number;
+};
+
+/** The treatment of the guest's queries for names. */
+export type Names =
+  | { readonly kind: "forwarded"; readonly resolver: string }
+  /** The namespace has a resolver of its own, which knows these addresses already. */
+  | { readonly kind: "answered"; readonly learned: readonly LearnedAddress[] }
+  | { readonly kind: "none" };
+
+/** Queries that the namespace's own resolver takes, in a second and at once. */
+const QUERIES = { perS: 1_000, burst: 200 } as const;
+
 /**
  * Returns the program that replaces the policy.
  * @param number differs from the one before
  */
-export function policyProgram(policy: NetworkPolicy, number: number): string {
+export function policyProgram(policy: NetworkPolicy, names: Names, number: number): string {
   const verdicts = new Verdicts(policy, number);
   const { tap } = INSIDE;
   const [fromGuest, toGuest] = [
@@ -93,6 +118,9 @@ export function policyProgram(policy: NetworkPolicy, number: number): string {
     `table ${POLICY_TABLE} {`,
     ...verdicts.counters.map((name) => `  counter ${name} { }`),
     `  map counted { type mark : counter; elements = { ${verdicts.elements()} }; }`,
+    `  set special { type ipv4_addr; flags interval; elements = { ${SPECIAL_NETWORKS.join(", ")} }; }`,
+    ...nameSets(policy, names),
+    ...forwardedQueries(names),
     "  chain cut {",
     `    ct mark set ${verdicts.cut}`,
     `    iifname "${tap}" meta l4proto tcp reject with tcp reset`,
@@ -102,8 +130,8 @@ export function policyProgram(policy: NetworkPolicy, number: number): string {
     "    ct state established,related goto cut",
     "    reject with icmpx admin-prohibited",
     "  }",
-    ...decisions("from", policy, verdicts),
-    ...decisions("to", policy, verdicts),
+    ...decisions("from", policy, names, verdicts),
+    ...decisions("to", policy, names, verdicts),
     "  chain forward {",
     "    type filter hook forward priority filter; policy drop;",
     `    ct mark ${verdicts.cut} goto cut`,
@@ -114,6 +142,7 @@ export function policyProgram(policy: NetworkPolicy, number: number): string {
     "  }",
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
+    ...(names.kind === "answered" ? answeredQueries() : []),
     "    counter reject with icmpx admin-prohibited",
     "  }",
     "}",
@@ -121,28 +150,79 @@ export function policyProgram(policy: NetworkPolicy, number: number): string {
   ].join("\n");
 }
 
+/** Returns the sets of the rules for domains, with what is known already. */
+function nameSets({ rules }: NetworkPolicy, names: Names): string[] {
+  return rules.flatMap((rule, index) => {
+    const domain = domainOf(rule);
+    if (domain === undefined) return [];
+    const learned = names.kind === "answered" ? names.learned.filter((one) => one.domain === domain) : [];
+    const elements = learned.map(({ address, seconds }) => `${address} timeout ${seconds}s`).join(", ");
+    const known = elements === "" ? "" : ` elements = { ${elements} };`;
+    return `  set ${nameSet(index)} { type ipv4_addr; flags timeout; size ${NAME_ADDRESSES_MAX};${known} }`;
+  });
+}
+
+/** Returns the chain that sends queries to the host's resolver. */
+function forwardedQueries(names: Names): string[] {
+  if (names.kind !== "forwarded") return [];
+  const toResolver = ["udp", "tcp"].map(
+    (protocol) =>
+      `    iifname "${INSIDE.tap}" ip daddr ${INSIDE.gateway} ${protocol} dport 53 dnat ip to ${names.resolver}`,
+  );
+  return [
+    "  chain queries {",
+    "    type nat hook prerouting priority dstnat; policy accept;",
+    ...toResolver,
+    "  }",
+  ];
+}
+
+/** Returns the rules for queries to the namespace's own resolver, and for what it asks itself. */
+function answeredQueries(): string[] {
+  const { tap, gateway } = INSIDE;
+  const toResolver = `iifname "${tap}" ip daddr ${gateway}`;
+  const inTime = `limit rate ${QUERIES.perS}/second burst ${QUERIES.burst} packets`;
+  return [
+    `    ${toResolver} udp dport 53 ${inTime} counter name "${COUNTER.resolver}" accept`,
+    `    ${toResolver} udp dport 53 drop`,
+    `    ${toResolver} tcp dport 53 counter name "${COUNTER.resolver}" accept`,
+    `    iifname "${UPLINK}" ct state established,related accept`,
+  ];
+}
+
 /**
  * Returns the chain that decides about the packets of one direction. What the namespace translates is allowed: queries
  * for names, which the guest began, and connections to published ports.
  */
-function decisions(way: Way, { rules, default: action }: NetworkPolicy, verdicts: Verdicts): string[] {
+function decisions(
+  way: Way,
+  { rules, default: action }: NetworkPolicy,
+  names: Names,
+  verdicts: Verdicts,
+): string[] {
   const address = way === "from" ? "daddr" : "saddr";
-  const asked = way === "from" ? "original" : "reply";
+  const [asked, answered] = way === "from" ? ["original", "reply"] : ["reply", "original"];
+  const queries = `    ct status dnat ct direction ${asked} ${verdicts.allow(COUNTER.resolver)}`;
   return [
     `  chain ${way}_guest {`,
-    `    ct status dnat ct direction ${asked} ${verdicts.allow(COUNTER.resolver)}`,
-    `    ct status dnat ${verdicts.allow(COUNTER.published)}`,
+    // The queries of an earlier policy must not pass by the namespace's own resolver.
+    ...(names.kind === "forwarded" ? [queries] : []),
+    `    ct status dnat ct direction ${answered} ${verdicts.allow(COUNTER.published)}`,
     ...rules.map(
-      (rule, index) => `    ${matchOf(rule, way)} ${verdicts.decide(rule.action, ruleCounter(index))}`,
+      (rule, index) => `    ${matchOf(rule, index, way)} ${verdicts.decide(rule.action, ruleCounter(index))}`,
     ),
-    `    ip ${address} { ${SPECIAL_NETWORKS.join(", ")} } ${verdicts.decide("deny", COUNTER.special)}`,
+    `    ip ${address} @special ${verdicts.decide("deny", COUNTER.special)}`,
     `    ${verdicts.decide(action, COUNTER.default)}`,
     "  }",
   ];
 }
 
-function matchOf({ to, protocol, ports }: PolicyRule, way: Way): string {
-  const network = `ip ${way === "from" ? "daddr" : "saddr"} ${to}`;
+function matchOf({ to, protocol, ports }: PolicyRule, index: number, way: Way): string {
+  const address = `ip ${way === "from" ? "daddr" : "saddr"}`;
+  const network =
+    domainOf({ to }) === undefined
+      ? `${address} ${to}`
+      : `${address} != @special ${address} @${nameSet(index)}`;
   if (protocol === undefined) return network;
   if (ports === undefined) return `${network} meta l4proto ${protocol}`;
   return `${network} ${protocol} ${way === "from" ? "dport" : "sport"} ${ports.first}-${ports.last}`;

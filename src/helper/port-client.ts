@@ -12,7 +12,7 @@ import {
   WIRE_VERBS,
 } from "#helper/port-wire.ts";
 import type { Answer, VerbArgs, VerbName, VerbResult, WireVerb } from "#helper/port-wire.ts";
-import type { GuestNetwork } from "#helper/nft-program.ts";
+import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import type { Limitations, NetworkListing, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import type { EndSignal } from "#host/process-end.ts";
@@ -20,7 +20,6 @@ import type { ProcessRef } from "#host/procfs.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { ChildExit, LaunchedVmm } from "#jail/vmm-launch.ts";
-import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 type Pending = { readonly resolve: (result: unknown) => void; readonly reject: (error: unknown) => void };
@@ -112,8 +111,8 @@ export class PortClient implements PrivilegedPort {
   makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void> {
     return this.#call("makeNetwork", [vm, network], signal);
   }
-  setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
-    return this.#call("setNetworkPolicy", [vm, policy], signal);
+  setNetworkPolicy(vm: string, enforced: EnforcedPolicy, signal: AbortSignal): Promise<void> {
+    return this.#call("setNetworkPolicy", [vm, enforced], signal);
   }
 
   setNetworkLimit(vm: string, limit: RateLimit, signal: AbortSignal): Promise<void> {

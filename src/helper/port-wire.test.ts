@@ -34,7 +34,7 @@ const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace
   cgroupOf: (port) => port.cgroupOf(VM),
   listCgroups: (port) => port.listCgroups(),
   makeNetwork: (port) => port.makeNetwork(VM, { mac: "no address", policy: INTERNET }, never),
-  setNetworkPolicy: (port) => port.setNetworkPolicy(VM, INTERNET, never),
+  setNetworkPolicy: (port) => port.setNetworkPolicy(VM, { policy: INTERNET }, never),
   setNetworkLimit: (port) => port.setNetworkLimit(VM, {}, never),
   readNetworkRules: (port) => port.readNetworkRules(VM, "rules", never),
   listNetworks: (port) => port.listNetworks(),

@@ -86,6 +86,7 @@ const rateLimit = z.strictObject({
   opsPerS: z.optional(positive),
   opsBurst: z.optional(positive),
 });
+const enforcedPolicy = z.strictObject({ policy, resolver: z.optional(id) });
 const guestNetwork = z.strictObject({
   limit: z.optional(rateLimit),
   mac: id,
@@ -179,7 +180,7 @@ export const WIRE_VERBS = {
   makeNetwork: verb(z.tuple([id, guestNetwork]), nothing, (port, [vm, wanted], { signal }) =>
     done(port.makeNetwork(vm, wanted, signal)),
   ),
-  setNetworkPolicy: verb(z.tuple([id, policy]), nothing, (port, [vm, wanted], { signal }) =>
+  setNetworkPolicy: verb(z.tuple([id, enforcedPolicy]), nothing, (port, [vm, wanted], { signal }) =>
     done(port.setNetworkPolicy(vm, wanted, signal)),
   ),
   setNetworkLimit: verb(z.tuple([id, rateLimit]), nothing, (port, [vm, limit], { signal }) =>

@@ -4,14 +4,13 @@
  * rights of its uid. Each verb parses its arguments, throws before it changes anything, and may be called twice. All
  * are asynchronous, because the other end may be another process. It does not trust hearthd.
  */
-import type { GuestNetwork } from "#helper/nft-program.ts";
+import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import type { EndSignal } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
-import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 /** Sentences for the isolation that this host or this user cannot have; undefined if there is no limitation. */
@@ -103,11 +102,12 @@ export interface PrivilegedPort {
    */
   makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void>;
   /**
-   * Replaces the network policy of a VM that runs, for its connections too. After an error the earlier one is in force.
-   * @throws HearthError `feature.missing` if `limitations` say why; `input.invalid` for a VM without a network;
-   * `host.tool_missing`, `host.tool_failed`
+   * Replaces the network policy of a VM that runs, for its connections too. After an error, either the earlier one is in
+   * force, or the new one without names.
+   * @throws HearthError `feature.missing` if `limitations` say why, and for domains without a resolver; `input.invalid`
+   * for a VM without a network; `host.tool_missing`, `host.tool_failed`
    */
-  setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void>;
+  setNetworkPolicy(vm: string, enforced: EnforcedPolicy, signal: AbortSignal): Promise<void>;
   /**
    * Replaces the limit of each direction of a VM's network; one without rates removes it.
    * @throws HearthError as `setNetworkPolicy`

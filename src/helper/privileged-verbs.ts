@@ -9,7 +9,7 @@ import type { Ids } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { checkLimits, findLimitations } from "#helper/limitations.ts";
-import type { GuestNetwork } from "#helper/nft-program.ts";
+import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import type { Limitations, NetworkListing, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import { checkJailer, isRootsAlone } from "#helper/roots-alone.ts";
 import { ShownFiles } from "#helper/shown-files.ts";
@@ -36,7 +36,6 @@ import { OpenStdio } from "#jail/open-stdio.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseVmId, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
-import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 export type VerbOptions = {
@@ -44,6 +43,8 @@ export type VerbOptions = {
   readonly uids: UidRange;
   /** The programs that may be VMMs; by default none. */
   readonly programs?: VmmPrograms | undefined;
+  /** The path of hearth-resolver; by default none, and no policy has domains. */
+  readonly resolver?: string | undefined;
   /** The tools that may work on disks: names on PATH; by default none. */
   readonly tools?: readonly string[] | undefined;
   /** hearthd's user, who owns the files that no VM has; by default the user of this process. */
@@ -87,7 +88,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#files = new VmFiles(options.roots, this.#leases, this.#owner, this.#isRoot);
-    this.#networks = new VmNetworks(options.roots.networks);
+    this.#networks = new VmNetworks(options.roots.networks, options.resolver ?? "", (id) => this.#uidOf(id));
     this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);
   }
 
@@ -185,15 +186,11 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void> {
-    const id = this.#networked(vm);
-    const uid = this.#uidOf(id);
-    if (uid === undefined)
-      throw new HearthError("input.invalid", `Cannot give ${id} a network: it has no uid.`);
-    await this.#networks.make(id, uid, network, signal);
+    await this.#networks.make(this.#networked(vm), network, signal);
   }
 
-  async setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
-    await this.#networks.setPolicy(this.#networked(vm), policy, signal);
+  async setNetworkPolicy(vm: string, enforced: EnforcedPolicy, signal: AbortSignal): Promise<void> {
+    await this.#networks.setPolicy(this.#networked(vm), enforced, signal);
   }
 
   async setNetworkLimit(vm: string, limit: RateLimit, signal: AbortSignal): Promise<void> {

@@ -32,6 +32,10 @@ test("a network is made twice and removed twice, and the host is as before", { s
   play(t, "twice"),
 );
 
+test("a network with domains has a resolver, which starts again when needed, and goes", { skip }, (t) =>
+  play(t, "named"),
+);
+
 test("a host that was a router before is one after, with its own rules", { skip }, (t) => play(t, "router"));
 
 test("a host that was no router forwards for VMs only, and nothing after the last one", { skip }, (t) =>

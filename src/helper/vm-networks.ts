@@ -30,15 +30,16 @@ import {
   publishProgram,
   VM_ADDRESSES,
 } from "#helper/nft-program.ts";
-import type { GuestNetwork } from "#helper/nft-program.ts";
+import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
+import { NameResolver } from "#helper/name-resolver.ts";
 import { POLICY_NUMBER_MAX, POLICY_TABLE, policyProgram, UPLINK } from "#helper/policy-program.ts";
+import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { readMounts } from "#host/mounts.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { hostLink, INSIDE } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
-import { checkPolicy } from "#model/network-policy.ts";
-import type { NetworkPolicy } from "#model/network-policy.ts";
+import { checkPolicy, domainOf } from "#model/network-policy.ts";
 import { checkPublished } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
@@ -54,19 +55,29 @@ const TRIES = 64;
 /** The networks of one directory, which all hearthds of a host share. */
 export class VmNetworks {
   readonly #dir: string;
+  readonly #resolverProgram: string;
+  readonly #uidOf: (id: VmId) => number | undefined;
   #number = randomInt(POLICY_NUMBER_MAX);
 
-  /** @param dir contains a file for each namespace; only root may write to it */
-  constructor(dir: string) {
+  /**
+   * @param dir contains a file for each namespace; only root may write to it
+   * @param resolverProgram the path of hearth-resolver, for policies with domains
+   * @param uidOf finds the uid of a VM
+   */
+  constructor(dir: string, resolverProgram: string, uidOf: (id: VmId) => number | undefined) {
     this.#dir = dir;
+    this.#resolverProgram = resolverProgram;
+    this.#uidOf = uidOf;
   }
 
   /**
-   * Makes the VM's namespace, with its policy and a TAP device that this uid may open. Removes what the VM had before.
-   * @throws HearthError `input.invalid`, `host.tool_missing`, `host.tool_failed`, `host.addresses_used_up`
+   * Makes the VM's namespace, with its policy and a TAP device that its uid may open. Removes what the VM had before.
+   * @throws HearthError `input.invalid`, `feature.missing` for domains without a resolver, `host.tool_missing`,
+   * `host.tool_failed`, `host.addresses_used_up`
    */
-  async make(id: VmId, uid: number, network: GuestNetwork, signal: AbortSignal): Promise<void> {
+  async make(id: VmId, network: GuestNetwork, signal: AbortSignal): Promise<void> {
     checkNetwork(network);
+    const uid = this.#existingUid(id);
     await this.remove(id, signal);
     const path = this.path(id);
     openTunDevice();
@@ -77,7 +88,7 @@ export class VmNetworks {
         this.#dir,
         {
           makeLinks: () => makeLinks(id, path, uid, addressAt(id, 0), signal),
-          connect: () => this.#connect(id, network, signal),
+          connect: () => this.#connect(id, uid, network, signal),
         },
         signal,
       );
@@ -92,6 +103,7 @@ export class VmNetworks {
   async remove(id: VmId, signal: AbortSignal): Promise<void> {
     const path = this.path(id);
     if (!existsSync(path)) return;
+    await this.#resolver(id).end(signal);
     await unpublish(id, signal);
     const isMounted = readMounts().some(({ point }) => point === path);
     const [link] = await allEnded([
@@ -104,13 +116,24 @@ export class VmNetworks {
   }
 
   /**
-   * Replaces the policy of a VM that has a network, for its connections too. After an error the earlier one is in
-   * force.
-   * @throws HearthError `input.invalid`, `host.tool_missing`, `host.tool_failed`
+   * Replaces the policy of a VM that has a network, for its connections too. What names have allowed stays allowed while
+   * the new policy has their domain. After an error, either the earlier policy is in force, or the new one without names.
+   * @throws HearthError as `make`
    */
-  async setPolicy(id: VmId, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
-    checkPolicy(policy);
-    await this.#load(this.#existing(id), policyProgram(policy, this.#nextNumber()), signal);
+  async setPolicy(id: VmId, enforced: EnforcedPolicy, signal: AbortSignal): Promise<void> {
+    checkEnforced(enforced);
+    const { policy } = enforced;
+    const path = this.#existing(id);
+    const resolver = this.#resolver(id);
+    if (!hasDomains(enforced)) {
+      await this.#load(path, policyProgram(policy, namesOf(enforced), this.#nextNumber()), signal);
+      await resolver.end(signal);
+      return;
+    }
+    if (!(await resolver.runs(signal))) await resolver.start(this.#existingUid(id), signal);
+    const names = namesOf(enforced, await resolver.learned(signal));
+    await this.#load(path, policyProgram(policy, names, this.#nextNumber()), signal);
+    await resolver.configure(policy, enforced.resolver, signal);
   }
 
   /**
@@ -145,6 +168,17 @@ export class VmNetworks {
     return join(this.#dir, id);
   }
 
+  #resolver(id: VmId): NameResolver {
+    return new NameResolver(this.#resolverProgram, this.path(id), join(this.#dir, `.${id}.sock`));
+  }
+
+  #existingUid(id: VmId): number {
+    const uid = this.#uidOf(id);
+    if (uid === undefined)
+      throw new HearthError("input.invalid", `${id} has no uid, so it can have no network.`);
+    return uid;
+  }
+
   #existing(id: VmId): string {
     const path = this.path(id);
     if (existsSync(path)) return path;
@@ -162,16 +196,19 @@ export class VmNetworks {
    * some 15 ms.
    * @returns the VM's address, which no other VM of the host has
    */
-  async #connect(id: VmId, network: GuestNetwork, signal: AbortSignal): Promise<string> {
+  async #connect(id: VmId, uid: number, network: GuestNetwork, signal: AbortSignal): Promise<string> {
     const path = this.path(id);
     const enforce = (address: string): Promise<void> =>
-      this.#load(path, guestProgram(network, address, this.#nextNumber()), signal);
+      this.#load(path, guestProgram(network, namesOf(network), address, this.#nextNumber()), signal);
     const first = addressAt(id, 0);
+    const resolver = this.#resolver(id);
     const [address] = await allEnded([
       leaseAddress(id, signal),
       enforce(first),
       tool("nsenter", [`--net=${path}`, "tee", FORWARDING], "1\n", signal),
+      hasDomains(network) ? resolver.start(uid, signal) : undefined,
     ]);
+    if (hasDomains(network)) await resolver.configure(network.policy, network.resolver, signal);
     if (address === first) return address;
     const other = [`addr replace ${address}/32 dev ${UPLINK}`, `addr del ${first}/32 dev ${UPLINK}`];
     await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], `${other.join("\n")}\n`, signal);
@@ -269,13 +306,36 @@ function loopbackSwitch(link: string): string {
   return `/proc/sys/net/ipv4/conf/${link}/route_localnet`;
 }
 
-/** Checks what becomes a part of a program. @throws HearthError `input.invalid` */
-function checkNetwork({ mac, policy, resolver, publish: ports = [], limit = {} }: GuestNetwork): void {
-  const invalid = (what: string, value: unknown): HearthError =>
-    new HearthError("input.invalid", `${what} ${JSON.stringify(value)} is refused.`);
-  if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
+/** Tells whether a policy has domains, which the namespace's own resolver answers. */
+function hasDomains(enforced: EnforcedPolicy): enforced is EnforcedPolicy & { readonly resolver: string } {
+  return enforced.policy.rules.some((rule) => domainOf(rule) !== undefined);
+}
+
+function namesOf(enforced: EnforcedPolicy, learned: readonly LearnedAddress[] = []): Names {
+  if (hasDomains(enforced)) return { kind: "answered", learned };
+  const { resolver } = enforced;
+  return resolver === undefined ? { kind: "none" } : { kind: "forwarded", resolver };
+}
+
+function invalid(what: string, value: unknown): HearthError {
+  return new HearthError("input.invalid", `${what} ${JSON.stringify(value)} is refused.`);
+}
+
+/** @throws HearthError `input.invalid`, and `feature.missing` for domains that no resolver could answer */
+function checkEnforced(enforced: EnforcedPolicy): void {
+  const { policy, resolver } = enforced;
   if (resolver !== undefined && !isIPv4(resolver)) throw invalid("The resolver", resolver);
   checkPolicy(policy);
+  if (!hasDomains(enforced) || resolver !== undefined) return;
+  throw new HearthError("feature.missing", "A policy with domains needs a resolver that VMs can ask.", {
+    hint: "Add one to /etc/resolv.conf that is not on the host's loopback.",
+  });
+}
+
+/** Checks what becomes a part of a program. @throws HearthError as `checkEnforced` */
+function checkNetwork({ mac, publish: ports = [], limit = {}, ...enforced }: GuestNetwork): void {
+  if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
+  checkEnforced(enforced);
   checkPublished(ports);
   checkLimit(limit);
 }

@@ -24,6 +24,8 @@ export const LIMITS = {
   forksMax: 100,
   /** Rules of one network policy. */
   policyRulesMax: 1_000,
+  /** The longest name of DNS (RFC 1035), with what says that it is a domain. */
+  policyTargetMaxChars: 260,
   /** Published ports of one VM. */
   publishedPortsMax: 100,
   /** Linux' PATH_MAX, including the terminating NUL. */

@@ -3,7 +3,7 @@
  * addresses, such as private networks and a cloud's metadata, are denied unless a rule names them. All other addresses
  * follow `default`.
  */
-import { BlockList, isIPv4 } from "node:net";
+import { isIPv4 } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { LIMITS } from "#model/limits.ts";
 
@@ -14,7 +14,7 @@ export type PortRange = { readonly first: number; readonly last: number };
 
 export type PolicyRule = {
   readonly action: "allow" | "deny";
-  /** An IPv4 network in CIDR notation, such as 10.20.0.0/16. */
+  /** An IPv4 network in CIDR notation, such as 10.20.0.0/16; or `domain:` and a domain, as `checkDomain` has it. */
   readonly to: string;
   /** Undefined: every protocol. */
   readonly protocol?: (typeof POLICY_PROTOCOLS)[number] | undefined;
@@ -48,16 +48,17 @@ export const SPECIAL_NETWORKS = [
   "240.0.0.0/4", // Reserved, with the broadcast address.
 ] as const;
 
+const DOMAIN_PREFIX = "domain:";
+/** The longest name of DNS (RFC 1035), and a pattern. */
+const DOMAIN_MAX_CHARS = 253;
+
 /** Checks a policy, and returns it. @throws HearthError `input.invalid` with the rule that is wrong */
 export function checkPolicy(policy: NetworkPolicy): NetworkPolicy {
   if (policy.rules.length > LIMITS.policyRulesMax)
     throw new HearthError("input.invalid", `A policy has at most ${LIMITS.policyRulesMax} rules.`);
-  for (const { to, protocol, ports } of policy.rules) {
-    const [address = "", bits = "", ...more] = to.split("/");
-    if (!isIPv4(address) || !/^(?:\d|[12]\d|3[0-2])$/.test(bits) || more.length > 0)
-      throw new HearthError("input.invalid", `${JSON.stringify(to)} is not an IPv4 network.`, {
-        hint: "Write an address and the bits of its network, such as 10.20.0.0/16.",
-      });
+  for (const rule of policy.rules) {
+    const { to, protocol, ports } = rule;
+    checkTarget(rule);
     if (ports === undefined) continue;
     if (protocol !== "tcp" && protocol !== "udp")
       throw new HearthError("input.invalid", `The rule for ${to} has ports, and is not for tcp or udp.`);
@@ -69,35 +70,41 @@ export function checkPolicy(policy: NetworkPolicy): NetworkPolicy {
   return policy;
 }
 
-/** The decision about a packet, by a rule with this index, the special networks, or the default. */
-export type Decision = {
-  readonly action: "allow" | "deny";
-  readonly by: "special" | "default" | { readonly rule: number };
-};
-
-/** Decides about a packet to an IPv4 address, as the rules in force do. */
-export function decide(
-  { default: action, rules }: NetworkPolicy,
-  packet: { readonly address: string; readonly protocol: PolicyRule["protocol"]; readonly port: number },
-): Decision {
-  const rule = rules.findIndex(({ to, protocol, ports }) => {
-    if (protocol !== undefined && protocol !== packet.protocol) return false;
-    if (ports !== undefined && (packet.port < ports.first || packet.port > ports.last)) return false;
-    return isIn(to, packet.address);
+/** Checks what a rule is about. @throws HearthError `input.invalid` */
+function checkTarget(rule: PolicyRule): void {
+  const domain = domainOf(rule);
+  if (domain !== undefined) {
+    checkDomain(domain);
+    if (rule.action === "allow") return;
+    throw new HearthError("input.invalid", `${rule.to}: a rule for a domain can only allow.`, {
+      hint: "A guest can use an address without its name. Allow what it needs, and deny the rest by default.",
+    });
+  }
+  const [address = "", bits = "", ...more] = rule.to.split("/");
+  if (isIPv4(address) && /^(?:\d|[12]\d|3[0-2])$/.test(bits) && more.length === 0) return;
+  throw new HearthError("input.invalid", `${JSON.stringify(rule.to)} is not an IPv4 network.`, {
+    hint: "Write an address and the bits of its network, such as 10.20.0.0/16.",
   });
-  const found = rules[rule];
-  if (found !== undefined) return { action: found.action, by: { rule } };
-  if (SPECIAL_NETWORKS.some((network) => isIn(network, packet.address)))
-    return { action: "deny", by: "special" };
-  return { action, by: "default" };
 }
 
-/** Tells whether an IPv4 network contains an address. */
-export function isIn(network: string, address: string): boolean {
-  const [base = "", bits] = network.split("/");
-  const list = new BlockList();
-  list.addSubnet(base, Number(bits));
-  return list.check(address);
+/** Returns the domain that a rule is about, if it is about one. */
+export function domainOf({ to }: Pick<PolicyRule, "to">): string | undefined {
+  return to.startsWith(DOMAIN_PREFIX) ? to.slice(DOMAIN_PREFIX.length) : undefined;
+}
+
+/**
+ * Checks a domain, and returns it: a name in lower case without a dot at its end, such as deb.debian.org; or `*.` and
+ * one, for all names below it.
+ * @throws HearthError `input.invalid`
+ */
+export function checkDomain(domain: string): string {
+  const name = domain.replace(/^\*\./, "");
+  const isName =
+    domain.length <= DOMAIN_MAX_CHARS && /^(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.|$))+$/.test(name);
+  if (isName && !name.endsWith(".") && !/(?:^|\.)\d+$/.test(name)) return domain;
+  throw new HearthError("input.invalid", `${JSON.stringify(domain)} is not a domain.`, {
+    hint: "Write a name in lower case, such as deb.debian.org or *.debian.org. For an address, use --allow-cidr.",
+  });
 }
 
 function isPort(port: number): boolean {

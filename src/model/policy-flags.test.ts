@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkPolicy } from "#model/network-policy.ts";
-import { formatRule, parseRule, policyOf } from "#model/policy-flags.ts";
+import { formatRule, parseDomainRule, parseRule, policyOf } from "#model/policy-flags.ts";
 
 test("a rule is parsed with its network and ports, and formatted so that it can be parsed again", () => {
   assert.deepEqual(parseRule("allow", "10.20.0.0/16"), { action: "allow", to: "10.20.0.0/16" });
@@ -32,7 +32,11 @@ test("what is no network, no port or too much is refused", () => {
     "10.0.0.0/8:65536",
     "10.0.0.0/8:9-8",
   ])
-    assert.throws(() => policyOf({ base, allow: [text], deny: [] }), { code: "input.invalid" }, text);
+    assert.throws(
+      () => policyOf({ base, allow: [text], deny: [], allowDomain: [] }),
+      { code: "input.invalid" },
+      text,
+    );
   const rules = Array.from({ length: 1_001 }, () => ({ action: "allow", to: "10.0.0.0/8" }) as const);
   assert.throws(() => checkPolicy({ default: "deny", rules }), { code: "input.invalid", message: /1000/ });
   const withPorts = { action: "allow", to: "10.0.0.0/8", ports: { first: 1, last: 2 } } as const;
@@ -40,8 +44,50 @@ test("what is no network, no port or too much is refused", () => {
 });
 
 test("what is denied wins over what is allowed", () => {
-  const policy = policyOf({ base: "allow-all", allow: ["10.0.0.0/8"], deny: ["10.1.0.0/16"] });
+  const policy = policyOf({
+    base: "allow-all",
+    allow: ["10.0.0.0/8"],
+    deny: ["10.1.0.0/16"],
+    allowDomain: [],
+  });
   assert.deepEqual(policy.rules.map(formatRule), ["deny 10.1.0.0/16", "allow 10.0.0.0/8", "allow 0.0.0.0/0"]);
   assert.equal(policy.default, "allow");
-  assert.equal(policyOf({ base: "deny-all", allow: [], deny: [] }).default, "deny");
+  assert.equal(policyOf({ base: "deny-all", allow: [], deny: [], allowDomain: [] }).default, "deny");
+});
+
+test("a domain is parsed with its ports, formatted so that it can be parsed again, and follows networks", () => {
+  assert.deepEqual(parseDomainRule("Deb.Debian.org."), { action: "allow", to: "domain:deb.debian.org" });
+  assert.equal(formatRule(parseDomainRule("*.debian.org:80-443")), "allow domain:*.debian.org:80-443/tcp");
+  assert.equal(formatRule(parseDomainRule("ntp.example:123/udp")), "allow domain:ntp.example:123/udp");
+  const flags = { base: "deny-all", allow: ["10.0.0.0/8"], deny: [], allowDomain: ["a.example"] } as const;
+  assert.deepEqual(policyOf(flags).rules.map(formatRule), ["allow 10.0.0.0/8", "allow domain:a.example"]);
+});
+
+test("what is no domain is refused, and so is a domain where everything is allowed or to be denied", () => {
+  const tooLong = `${"a".repeat(60)}.`.repeat(5);
+  for (const text of [
+    "",
+    "*",
+    "*.",
+    "a..b",
+    "a.*.b",
+    "*a.example",
+    "-a.example",
+    "a-.example",
+    "192.0.2.1",
+    "a.example:0",
+    "a.example:",
+    "a b",
+    "b\u00fccher.example",
+    "http://a.example",
+    `${"a".repeat(64)}.example`,
+    tooLong,
+  ]) {
+    const flags = { base: "deny-all", allow: [], deny: [], allowDomain: [text] } as const;
+    assert.throws(() => policyOf(flags), { code: "input.invalid" }, text);
+  }
+  const open = { base: "internet", allow: [], deny: [], allowDomain: ["a.example"] } as const;
+  assert.throws(() => policyOf(open), { code: "input.invalid", hint: /deny-all/ });
+  const denied = { default: "allow", rules: [{ action: "deny", to: "domain:a.example" }] } as const;
+  assert.throws(() => checkPolicy(denied), { code: "input.invalid", message: /only allow/ });
 });

@@ -1,23 +1,29 @@
 /** Parses and formats network policies as the CLI's flags have them. */
 import { HearthError } from "#base/error.ts";
-import { checkPolicy } from "#model/network-policy.ts";
+import { checkDomain, checkPolicy } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
 /** Every IPv4 address, for a policy that allows all. */
 const EVERYWHERE = "0.0.0.0/0";
 
-/** The flags of a network policy. Networks are as in `parseRule`. */
+/** The flags of a network policy. Networks and domains are as in `parseRule` and `parseDomainRule`. */
 export type PolicyFlags = {
   readonly base: "internet" | "allow-all" | "deny-all";
   readonly allow: readonly string[];
   readonly deny: readonly string[];
+  readonly allowDomain: readonly string[];
 };
 
 /** Returns the policy that flags describe: what is denied wins over what is allowed. @throws HearthError `input.invalid` */
-export function policyOf({ base, allow, deny }: PolicyFlags): NetworkPolicy {
+export function policyOf({ base, allow, deny, allowDomain }: PolicyFlags): NetworkPolicy {
+  if (allowDomain.length > 0 && base !== "deny-all")
+    throw new HearthError("input.invalid", "allow-domain: all public addresses are allowed anyway.", {
+      hint: "Add --network deny-all, so that only these domains are allowed.",
+    });
   const rules = [
     ...deny.map((text) => parseRule("deny", text)),
     ...allow.map((text) => parseRule("allow", text)),
+    ...allowDomain.map(parseDomainRule),
     ...(base === "allow-all" ? [{ action: "allow", to: EVERYWHERE } as const] : []),
   ];
   return checkPolicy({ default: base === "deny-all" ? "deny" : "allow", rules });
@@ -30,11 +36,28 @@ export function parseRule(action: PolicyRule["action"], text: string): PolicyRul
     throw new HearthError("input.invalid", `${action}-cidr: ${JSON.stringify(text)} is not a network.`, {
       hint: "Write an IPv4 network, and ports if only some are meant: 10.20.0.0/16 or 10.20.0.0/16:5432-5433.",
     });
-  const [, address = "", bits = "/32", first, last = first, protocol = "tcp"] = parts;
-  const rule = { action, to: `${address}${bits}` };
-  if (first === undefined || last === undefined) return rule;
+  const [, address = "", bits = "/32", ...ports] = parts;
+  return { action, to: `${address}${bits}`, ...portsOf(ports) };
+}
+
+/** Parses `DOMAIN[:PORT[-PORT][/udp]]`; with a port, the protocol is tcp if none is given. */
+export function parseDomainRule(text: string): PolicyRule {
+  const parts = /^([^:/]+?)\.?(?::(\d+)(?:-(\d+))?(?:\/(tcp|udp))?)?$/.exec(text);
+  if (parts === null)
+    throw new HearthError("input.invalid", `allow-domain: ${JSON.stringify(text)} is not a domain.`, {
+      hint: "Write a name, and ports if only some are meant: deb.debian.org or *.debian.org:80-443.",
+    });
+  const [, domain = "", ...ports] = parts;
+  return { action: "allow", to: `domain:${checkDomain(domain.toLowerCase())}`, ...portsOf(ports) };
+}
+
+function portsOf([first, last = first, protocol = "tcp"]: readonly (string | undefined)[]): Pick<
+  PolicyRule,
+  "protocol" | "ports"
+> {
+  if (first === undefined) return {};
   const ports = { first: Number(first), last: Number(last) };
-  return { ...rule, protocol: protocol as "tcp" | "udp", ports };
+  return { protocol: protocol as "tcp" | "udp", ports };
 }
 
 /** Formats a rule, such as `allow 10.20.0.0/16:5432-5433/tcp`. */

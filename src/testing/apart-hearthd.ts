@@ -18,6 +18,7 @@ import { Transport } from "#sdk/transport.ts";
 export const APART = { uid: 64_123, gid: 64_123 } as const;
 
 const BIN = join(import.meta.dirname, "../../bin");
+const AGENTS = join(BIN, "../build/agent");
 const KVM = "/dev/kvm";
 const AGAIN_MS = 20;
 
@@ -48,7 +49,7 @@ export async function startApart(options: ApartOptions): Promise<ApartHearthd> {
   mkdirSync(logDir, { recursive: true });
   const logFile = join(logDir, "apart.log");
   const log = openSync(logFile, "a");
-  const settings = helperSettings(dirs, readConfig(dirs.config), user ?? own());
+  const settings = helperSettings({ dirs, agentDir: AGENTS }, readConfig(dirs.config), user ?? own());
   const helper = spawn(process.execPath, [join(BIN, "hearth-helper.ts")], {
     detached: true,
     // Nothing of hearthd's: with NODE_COMPILE_CACHE, root would run what hearthd has written.

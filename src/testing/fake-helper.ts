@@ -93,7 +93,7 @@ function networkVerbs(
       isolation.networks.set(vm, policy);
       isolation.networkLimits.set(vm, limit);
     },
-    async setNetworkPolicy(vm, policy) {
+    async setNetworkPolicy(vm, { policy }) {
       policyOf(isolation, vm);
       isolation.networks.set(vm, policy);
     },

@@ -85,6 +85,7 @@ export class HelperPlace implements Disposable {
       roots: this.roots,
       uids: UIDS,
       programs: { programs: [SLEEP.program], dirs: [] },
+      resolver: "/nonexistent",
       tools: ["sh"],
       owner,
     };

@@ -4,23 +4,32 @@
  */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { GuestNetwork } from "#helper/nft-program.ts";
 import { VmNetworks } from "#helper/vm-networks.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcessesOf, isAlive } from "#host/procfs.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { parseVmId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 
 const [, , scenario = "", dir = "", killAfterMs] = process.argv;
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const ID = parseVmId("vm-aaaaaaaaaaaa");
 const UID = 1_970_000_000;
 const NETWORK: GuestNetwork = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
+const RESOLVER = join(
+  import.meta.dirname,
+  `../../build/agent/hearth-resolver-${process.arch === "arm64" ? "aarch64" : "x86_64"}`,
+);
 const never = new AbortController().signal;
-const networks = new VmNetworks(dir);
+const networks = new VmNetworks(dir, RESOLVER, () => UID);
 
-const make = (id: VmId = ID): Promise<void> => networks.make(id, UID, NETWORK, never);
+const make = (id: VmId = ID): Promise<void> => networks.make(id, NETWORK, never);
 const remove = (id: VmId = ID): Promise<void> => networks.remove(id, never);
 
 function tell(program: string, ...args: string[]): Promise<string> {
@@ -42,6 +51,11 @@ async function hostState(): Promise<string> {
   return [...parts, readFileSync(FORWARDING, "utf8")].join("\n");
 }
 
+/** Waits for the processes of the resolver to end. */
+async function untilEnded(): Promise<void> {
+  while (findProcessesOf(UID).some(isAlive)) await setImmediate();
+}
+
 /** Checks that the probe of everything else, the state of the host, sees a network. */
 async function assertMade(before: string): Promise<void> {
   assert.notEqual(await hostState(), before);
@@ -60,6 +74,27 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     await assertMade(before);
     await remove();
     await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  async named() {
+    const before = await hostState();
+    const policy: NetworkPolicy = { default: "deny", rules: [{ action: "allow", to: "domain:*.example" }] };
+    const named = { ...NETWORK, policy };
+    await networks.make(ID, named, never);
+    assert.equal(findProcessesOf(UID).length, 2);
+    assert.match(await inside("nft", "list", "ruleset"), /set names0/);
+    await networks.setPolicy(ID, named, never);
+    assert.equal(findProcessesOf(UID).length, 2, "the same ones");
+    for (const process of findProcessesOf(UID)) await endProcess(process, 0, never);
+    await networks.setPolicy(ID, named, never);
+    assert.equal(findProcessesOf(UID).length, 2, "new ones, for those that have ended");
+    await networks.setPolicy(ID, NETWORK, never);
+    await untilEnded();
+    await networks.make(ID, named, never);
+    await networks.make(ID, named, never);
+    await remove();
+    await untilEnded();
     assert.equal(await hostState(), before);
   },
 
@@ -93,7 +128,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
       { address: "127.0.0.1", hostPort: 8080, guestPort: 80, protocol: "tcp" },
       { address: "0.0.0.0", hostPort: 5353, guestPort: 53, protocol: "udp" },
     ] as const;
-    const withPorts = (): Promise<void> => networks.make(ID, UID, { ...NETWORK, publish }, never);
+    const withPorts = (): Promise<void> => networks.make(ID, { ...NETWORK, publish }, never);
     await withPorts();
     await withPorts();
     assert.match(await tell("nft", "list", "ruleset"), /127\.0\.0\.1 tcp dport 8080 dnat to 198\.18\.\S+:80/);
@@ -103,7 +138,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
       { ...publish[0], address: "127.0.0.1 accept" },
       { ...publish[0], guestPort: 0 },
     ])
-      await assert.rejects(networks.make(ID, UID, { ...NETWORK, publish: [wrong] }, never), {
+      await assert.rejects(networks.make(ID, { ...NETWORK, publish: [wrong] }, never), {
         code: "input.invalid",
       });
     assert.equal(await hostState(), before);
@@ -112,7 +147,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   async limited() {
     const before = await hostState();
     const limit = { bandwidthBytesPerS: 1_000_000, opsPerS: 500 };
-    await networks.make(ID, UID, { ...NETWORK, limit }, never);
+    await networks.make(ID, { ...NETWORK, limit }, never);
     const shown = async (): Promise<string[]> => [
       await tell("tc", "qdisc", "show", "dev", "hvmaaaaaaaaaaaa"),
       await inside("tc", "qdisc", "show", "dev", "uplink"),
@@ -192,10 +227,10 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
       { ...NETWORK, resolver: "example.org" },
       { ...NETWORK, policy: { default: "allow", rules: [{ action: "allow", to: "10.0.0.0/33" }] } as const },
     ])
-      await assert.rejects(networks.make(ID, UID, wrong, never), { code: "input.invalid" });
+      await assert.rejects(networks.make(ID, wrong, never), { code: "input.invalid" });
     for (const ms of [1, 5, 10, 20, 40]) {
       const late = AbortSignal.timeout(ms);
-      await networks.make(ID, UID, NETWORK, late).catch(() => {}); // It is cancelled, or made: both are removed.
+      await networks.make(ID, NETWORK, late).catch(() => {}); // It is cancelled, or made: both are removed.
       await remove();
     }
     assert.equal(await hostState(), before);
@@ -216,7 +251,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   async make() {
     setTimeout(() => process.kill(process.pid, "SIGKILL"), Number(killAfterMs));
     const publish = [{ address: "127.0.0.1", hostPort: 8080, guestPort: 80, protocol: "tcp" }] as const;
-    await networks.make(ID, UID, { ...NETWORK, publish }, never);
+    await networks.make(ID, { ...NETWORK, publish }, never);
     process.stdout.write("made");
   },
 };

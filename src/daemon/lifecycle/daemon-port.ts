@@ -1,5 +1,6 @@
 /** Opens hearthd's privileged port: in its own process, or in the helper's at the other end of a socket. */
 import { Socket } from "node:net";
+import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
 import type { Config } from "#daemon/config.ts";
@@ -20,6 +21,8 @@ export type DaemonPort = Disposable & { readonly port: PrivilegedPort };
 
 export type PortOptions = {
   readonly dirs: Dirs;
+  /** The directory of `hearth-resolver-x86_64` and so on. */
+  readonly agentDir: string;
   readonly config: Config;
   /** An open socket whose other end the helper serves; undefined for a port in this process. */
   readonly helperFd: number | undefined;
@@ -29,7 +32,7 @@ export type PortOptions = {
 
 /** Returns the settings of a helper for the hearthd with these directories, which runs as `owner`. */
 export function helperSettings(
-  dirs: Dirs,
+  { dirs, agentDir }: Pick<PortOptions, "dirs" | "agentDir">,
   { isolation, drivers, firecracker }: Config,
   owner: HelperSettings["owner"],
 ): HelperSettings {
@@ -50,16 +53,18 @@ export function helperSettings(
       programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...installed.programs],
       dirs: installed.dirs,
     },
+    resolver: join(agentDir, `hearth-resolver-${process.arch === "arm64" ? "aarch64" : "x86_64"}`),
     tools: ["qemu-img"],
     owner,
   };
 }
 
 /** Opens the port. @throws HearthError `config.invalid` when `helperFd` is no open socket */
-export async function openPort({ dirs, config, helperFd, onGone }: PortOptions): Promise<DaemonPort> {
+export async function openPort(options: PortOptions): Promise<DaemonPort> {
+  const { config, helperFd, onGone } = options;
   if (helperFd === undefined) {
     const owner = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
-    const port = new PrivilegedVerbs(helperSettings(dirs, config, owner));
+    const port = new PrivilegedVerbs(helperSettings(options, config, owner));
     return { port, [Symbol.dispose]: () => {} };
   }
   const { PortClient } = await import("#helper/port-client.ts"); // It takes memory, and most hearthds do without.

@@ -69,7 +69,7 @@ const BOOTS_PER_CPU = 2;
 
 export type DaemonOptions = {
   readonly dirs: Dirs;
-  /** The directory of the agents' binaries, `hearth-agent-x86_64` and so on. */
+  /** The directory of `hearth-agent-x86_64`, `hearth-resolver-x86_64` and so on. */
   readonly agentDir: string;
   readonly log: Log;
   /** An open socket to the helper that does what needs root; undefined when this process does that. */
@@ -110,7 +110,7 @@ export async function runDaemon(
     log.event("helper.gone", { error });
     ending.begin("the helper has ended");
   };
-  using privileged = await openPort({ dirs, config, helperFd: options.helperFd, onGone });
+  using privileged = await openPort({ ...options, helperFd: options.helperFd, config, onGone });
   const host = await makeHost(options, config, verdicts, privileged.port);
   const daemon = makeDaemon(host, verdicts, version, ending);
   const listeners = [unixListener(socketPath)];

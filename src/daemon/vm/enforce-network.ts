@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Host } from "#daemon/host.ts";
+import { findResolver } from "#host/resolver.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
@@ -20,6 +21,7 @@ export async function enforceNetwork(
 ): Promise<void> {
   const isKept = (one: unknown, other: unknown): boolean =>
     before !== undefined && isDeepStrictEqual(one, other);
-  if (!isKept(policy, before?.policy ?? INTERNET)) await helper.setNetworkPolicy(id, policy, signal);
+  if (!isKept(policy, before?.policy ?? INTERNET))
+    await helper.setNetworkPolicy(id, { policy, resolver: findResolver() }, signal);
   if (!isKept(netLimit, before?.netLimit ?? {})) await helper.setNetworkLimit(id, netLimit, signal);
 }

@@ -7,7 +7,8 @@ import type { NetworkTest, TestNetwork } from "#api/wire.ts";
 import type { Guest } from "#daemon/host.ts";
 import { VM_ADDRESSES } from "#helper/nft-program.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
-import { decide, INTERNET, isIn } from "#model/network-policy.ts";
+import { INTERNET } from "#model/network-policy.ts";
+import { decide, isIn } from "#model/policy-decision.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 const PROBE_MS = 5_000;
@@ -36,13 +37,15 @@ export async function testNetwork(
   if (address === INSIDE.guest || isIn(LOOPBACK, address))
     throw new HearthError("input.invalid", `host: ${address} is the guest itself, which no policy is about.`);
   const error = await probe(guest, address, port, signal);
-  return { address, ...decisionOf(vm, address, port), answered: error === undefined, error };
+  const name = address === host ? undefined : host;
+  return { address, ...decisionOf(vm, address, port, name), answered: error === undefined, error };
 }
 
 function decisionOf(
   vm: VmRecord,
   address: string,
   port: number,
+  name: string | undefined,
 ): Pick<NetworkTest, "action" | "by" | "rule"> {
   // The table of the host decides about these, whatever the policy is.
   const own = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
@@ -50,7 +53,7 @@ function decisionOf(
   if (address === INSIDE.gateway || own.some((one) => one.address === address))
     return { action: "deny", by: "host" };
   if (isIn(VM_ADDRESSES.network, address)) return { action: "deny", by: "vm" };
-  const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port });
+  const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port, name });
   return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action, by };
 }
 

@@ -2,7 +2,7 @@ import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
 import { formatRule, policyOf } from "#model/policy-flags.ts";
 import { command } from "#cli/command.ts";
-import { POLICY_FLAGS } from "#cli/vm-flags.ts";
+import { hasRules, POLICY_FLAGS, rulesOf } from "#cli/vm-flags.ts";
 
 const NETWORKS = ["nat", "allow-all", "deny-all"] as const;
 
@@ -28,13 +28,13 @@ export default command({
   ],
   async run({ args, flags, out, hearth }) {
     const name = parseVmName(args[0] ?? "");
-    const { network, allowCidr: allow, denyCidr: deny } = flags;
-    if (network === undefined && allow.length === 0 && deny.length === 0)
+    const { network } = flags;
+    if (network === undefined && !hasRules(flags))
       throw new HearthError("input.invalid", "network set: nothing to change.", {
         hint: `Write, for instance, \`hearth network set ${name} --network deny-all\`.`,
       });
     const base = network === "allow-all" || network === "deny-all" ? network : "internet";
-    const policy = policyOf({ base, allow, deny });
+    const policy = policyOf({ base, ...rulesOf(flags) });
     const vm = await (await hearth()).vm(name).set({ policy });
     if (out.wantsJson) return out.json(vm);
     for (const rule of policy.rules) out.line(formatRule(rule));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decide, INTERNET } from "#model/network-policy.ts";
+import { INTERNET } from "#model/network-policy.ts";
+import { decide } from "#model/policy-decision.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
 const POLICY: NetworkPolicy = {
@@ -32,4 +33,27 @@ test("the policy of VMs without one allows public addresses", () => {
   assert.equal(decide(INTERNET, { ...packet, address: "198.51.100.7" }).action, "allow");
   for (const address of ["127.0.0.1", "10.0.0.1", "172.31.255.1", "192.168.1.1", "198.19.255.1", "224.0.0.1"])
     assert.equal(decide(INTERNET, { ...packet, address }).action, "deny", address);
+});
+
+test("a rule for a domain decides about addresses that were found by its names, unless they are special", () => {
+  const policy: NetworkPolicy = {
+    default: "deny",
+    rules: [
+      { action: "allow", to: "domain:*.example" },
+      { action: "allow", to: "domain:one.test", protocol: "tcp", ports: { first: 443, last: 443 } },
+    ],
+  };
+  const rows = [
+    ["a.example", "198.51.100.7", 80, { rule: 0 }],
+    ["B.A.example.", "198.51.100.7", 80, { rule: 0 }],
+    ["example", "198.51.100.7", 80, "default"],
+    ["badexample", "198.51.100.7", 80, "default"],
+    ["a.example", "10.0.0.1", 80, "special"],
+    ["one.test", "198.51.100.7", 443, { rule: 1 }],
+    ["one.test", "198.51.100.7", 80, "default"],
+    ["a.one.test", "198.51.100.7", 443, "default"],
+    [undefined, "198.51.100.7", 80, "default"],
+  ] as const;
+  for (const [name, address, port, by] of rows)
+    assert.deepEqual(decide(policy, { address, protocol: "tcp", port, name }).by, by, `${name} ${address}`);
 });

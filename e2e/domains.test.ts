@@ -1,0 +1,117 @@
+/** VMs whose policy has domains reach the addresses of their names, and nothing else, however they were started. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { signalProcess } from "#host/procfs.ts";
+import { findResolver } from "#host/resolver.ts";
+import { Bed } from "./bed.ts";
+import { PEERS, PrivateInternet } from "./private-internet.ts";
+
+const isRoot = process.geteuid?.() === 0;
+const skip = isRoot ? false : "VMs of a hearthd that is not root have no network of their own";
+const DOMAINS = ["--allow-domain", "*.example:80", "--allow-domain", "one.test"];
+const CLOSED = ["--network", "deny-all"];
+
+describe("a VM with --allow-domain", { skip }, () => {
+  const internet = new PrivateInternet();
+  const bed = new Bed({ warm: true, apart: false });
+
+  before(async () => {
+    await new Bed({ apart: false }).ok(["image", "build", "debian"]);
+    await internet.start();
+    await internet.startDaemon(bed);
+    const start = ["run", "-d", "--name", "vm", "--memory", "256M", ...CLOSED, ...DOMAINS];
+    await bed.ok([...start, "debian", "--", "sleep", "100000"]);
+  });
+  after(async () => {
+    await bed.hearth(["daemon", "stop"]);
+    internet[Symbol.dispose]();
+  });
+
+  /** Returns the first address that the guest's resolver has for a name. */
+  const find = async (vm: string, name: string): Promise<string> =>
+    (await bed.sh(vm, `getent ahostsv4 ${name} | head -n 1 || true`)).split(" ")[0] ?? "";
+  /** Tells whether the guest can connect to a port of the public peer, by its address. */
+  const isOpen = async (vm: string, port: number): Promise<boolean> => {
+    const connect = `timeout 5 bash -c 'exec 3<>/dev/tcp/${PEERS.public}/${port}'`;
+    return (await bed.sh(vm, `${connect} && echo open || true`)).endsWith("open\n");
+  };
+  const set = (...flags: string[]): Promise<string> => bed.ok(["network", "set", "vm", ...CLOSED, ...flags]);
+
+  /** Checks a VM that has not asked for names yet. */
+  const assertNames = async (vm: string): Promise<void> => {
+    for (const name of ["other.test", "example", "a.one.test", "private.example"])
+      assert.equal(await find(vm, name), "", name);
+    assert.equal(await isOpen(vm, 80), false, "no allowed name was asked for");
+    assert.equal(await find(vm, "web.example"), PEERS.public);
+    assert.equal(await isOpen(vm, 80), true);
+    assert.equal(await isOpen(vm, 7), false, "another port");
+    assert.equal(await find(vm, "ONE.test"), PEERS.public);
+    assert.equal(await isOpen(vm, 7), true);
+  };
+
+  test("reaches the names that its policy allows, and no others", async () => {
+    await assertNames("vm");
+    assert.match(
+      await bed.ok(["network", "test", "vm", "web.example:80"]),
+      /^allow: rule 1, allow domain:\*\.example:80\/tcp\n/,
+    );
+    assert.match(await bed.ok(["network", "policy", "vm"]), /allow names of the domains below/);
+  });
+
+  test("gets no answer from another resolver", async () => {
+    const resolver = findResolver() ?? "192.0.2.53";
+    const ask = (address: string): string =>
+      `echo nameserver ${address} > /etc/resolv.conf; timeout 3 getent ahostsv4 web.example || true`;
+    await bed.sh("vm", "cp /etc/resolv.conf /tmp/own");
+    assert.equal(await bed.sh("vm", ask(resolver)), "");
+    assert.match(await bed.sh("vm", ask("192.0.0.1")), /^198/);
+    await bed.sh("vm", "cp /tmp/own /etc/resolv.conf");
+  });
+
+  test("keeps what it has learned in a new policy that has the domain, and loses it in one that has not", async () => {
+    await set(...DOMAINS, "--allow-cidr", PEERS.private);
+    assert.equal(await isOpen("vm", 7), true);
+    await set("--allow-domain", "*.example:80");
+    assert.equal(await isOpen("vm", 7), false);
+    assert.equal(await isOpen("vm", 80), true);
+    await set();
+    assert.equal(await isOpen("vm", 80), false);
+    await set(...DOMAINS);
+    await assertNames("vm");
+  });
+
+  test("begins without addresses in a fork, after a suspend, and after a stop", async () => {
+    await bed.ok(["fork", "vm"]);
+    await assertNames("vm-1");
+    await bed.ok(["rm", "-f", "vm-1"]);
+    await bed.ok(["suspend", "vm"]);
+    await assertNames("vm");
+    await bed.ok(["stop", "vm"]);
+    await bed.ok(["start", "vm"]);
+    await assertNames("vm");
+  });
+
+  test("finds names while hearthd is dead, and while the policy changes", async () => {
+    const daemon = bed.daemon();
+    assert.ok(daemon);
+    const ask = "getent ahostsv4 web.example > /dev/null && echo found || echo failed";
+    await bed.sh(
+      "vm",
+      `setsid nohup sh -c 'while sleep 0.1; do ${ask}; done' > /tmp/found 2>&1 < /dev/null &`,
+    );
+    const asked = async (): Promise<string[]> => (await bed.sh("vm", "cat /tmp/found")).trim().split("\n");
+    await bed.until(async () => (await asked()).length > 2);
+    signalProcess(daemon, "SIGKILL");
+    await internet.startDaemon(bed);
+    assert.ok((await asked()).every((line) => line === "found"));
+    await set(...DOMAINS, "--deny-cidr", PEERS.private);
+    const seen = (await asked()).length;
+    await bed.until(async () => (await asked()).length > seen + 2);
+    assert.ok(
+      (await asked()).every((line) => line === "found"),
+      "nor while the policy changes",
+    );
+    assert.equal(await isOpen("vm", 80), true);
+    await bed.ok(["rm", "-f", "vm"]);
+  });
+});

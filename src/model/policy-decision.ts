@@ -1,0 +1,52 @@
+/** Decides about packets as the rules in force do, for those who ask what a network policy means. Pure. */
+import { BlockList } from "node:net";
+import { domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
+
+/** The decision about a packet, by a rule with this index, the special networks, or the default. */
+export type Decision = {
+  readonly action: "allow" | "deny";
+  readonly by: "special" | "default" | { readonly rule: number };
+};
+
+/**
+ * Decides about a packet to an IPv4 address, as the rules in force do. A rule for a domain matches if the address was
+ * found by a name of that domain.
+ */
+export function decide(
+  { default: action, rules }: NetworkPolicy,
+  packet: {
+    readonly address: string;
+    readonly protocol: PolicyRule["protocol"];
+    readonly port: number;
+    readonly name?: string | undefined;
+  },
+): Decision {
+  const isSpecial = SPECIAL_NETWORKS.some((network) => isIn(network, packet.address));
+  const rule = rules.findIndex(({ to, protocol, ports }) => {
+    if (protocol !== undefined && protocol !== packet.protocol) return false;
+    if (ports !== undefined && (packet.port < ports.first || packet.port > ports.last)) return false;
+    const domain = domainOf({ to });
+    if (domain === undefined) return isIn(to, packet.address);
+    return !isSpecial && packet.name !== undefined && includesName(domain, packet.name);
+  });
+  const found = rules[rule];
+  if (found !== undefined) return { action: found.action, by: { rule } };
+  if (isSpecial) return { action: "deny", by: "special" };
+  return { action, by: "default" };
+}
+
+/** Tells whether a domain includes a name. */
+export function includesName(domain: string, name: string): boolean {
+  const asked = name.toLowerCase().replace(/\.$/, "");
+  if (!domain.startsWith("*")) return asked === domain;
+  return asked.endsWith(domain.slice(1)) && asked.length >= domain.length;
+}
+
+/** Tells whether an IPv4 network contains an address. */
+export function isIn(network: string, address: string): boolean {
+  const [base = "", bits] = network.split("/");
+  const list = new BlockList();
+  list.addSubnet(base, Number(bits));
+  return list.check(address);
+}
