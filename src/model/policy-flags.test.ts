@@ -87,7 +87,7 @@ test("what is no domain is refused, and so is a domain where everything is allow
     assert.throws(() => policyOf(flags), { code: "input.invalid" }, text);
   }
   const open = { base: "internet", allow: [], deny: [], allowDomain: ["a.example"] } as const;
-  assert.throws(() => policyOf(open), { code: "input.invalid", hint: /deny-all/ });
+  assert.throws(() => policyOf(open), { code: "input.invalid", message: /deny-all/ });
   const denied = { default: "allow", rules: [{ action: "deny", to: "domain:a.example" }] } as const;
   assert.throws(() => checkPolicy(denied), { code: "input.invalid", message: /only allow/ });
 });

@@ -17,8 +17,8 @@ export type PolicyFlags = {
 /** Returns the policy that flags describe: what is denied wins over what is allowed. @throws HearthError `input.invalid` */
 export function policyOf({ base, allow, deny, allowDomain }: PolicyFlags): NetworkPolicy {
   if (allowDomain.length > 0 && base !== "deny-all")
-    throw new HearthError("input.invalid", "allow-domain: all public addresses are allowed anyway.", {
-      hint: "Add --network deny-all, so that only these domains are allowed.",
+    throw new HearthError("input.invalid", "allow-domain: it takes --network deny-all.", {
+      hint: "With nat and allow-all every public address is allowed anyway, and with none nothing.",
     });
   const rules = [
     ...deny.map((text) => parseRule("deny", text)),
