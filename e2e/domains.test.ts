@@ -1,6 +1,10 @@
 /** VMs whose policy has domains reach the addresses of their names, and nothing else, however they were started. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
+import { connect as connectTls } from "node:tls";
 import { signalProcess } from "#host/procfs.ts";
 import { findResolver } from "#host/resolver.ts";
 import { Bed } from "./bed.ts";
@@ -10,6 +14,21 @@ const isRoot = process.geteuid?.() === 0;
 const skip = isRoot ? false : "VMs of a hearthd that is not root have no network of their own";
 const DOMAINS = ["--allow-domain", "*.example:80", "--allow-domain", "one.test"];
 const CLOSED = ["--network", "deny-all"];
+
+/** Returns the first message of a TLS client. */
+async function clientHello(servername: string): Promise<Buffer> {
+  const server = createServer();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const client = connectTls({ port: (server.address() as AddressInfo).port, host: "127.0.0.1", servername });
+  client.on("error", () => {}); // Nobody answers it.
+  const [socket] = (await once(server, "connection")) as [Socket];
+  const [first] = (await once(socket, "data")) as [Buffer];
+  client.destroy();
+  socket.destroy();
+  server.close();
+  return first;
+}
 
 describe("a VM with --allow-domain", { skip }, () => {
   const internet = new PrivateInternet();
@@ -78,6 +97,37 @@ describe("a VM with --allow-domain", { skip }, () => {
     assert.equal(await isOpen("vm", 80), false);
     await set(...DOMAINS);
     await assertNames("vm");
+  });
+
+  test("names the host in each TLS handshake and HTTP request, where the policy checks them", async () => {
+    /** Sends bytes to the public peer, and returns the beginning of its answer in hexadecimal. */
+    const answerTo = async (bytes: Buffer, port: number): Promise<string> => {
+      const send = `echo ${bytes.toString("base64")} | base64 -d >&3; head -c 12 <&3 | od -An -v -tx1`;
+      const script = `timeout 5 bash -c 'exec 3<>/dev/tcp/${PEERS.public}/${port}; ${send}' 2>&1 || true`;
+      return (await bed.sh("vm", script)).replaceAll(/\s/g, "");
+    };
+    const request = (host: string): Buffer => Buffer.from(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    const ok = Buffer.from("HTTP/1.1 200").toString("hex");
+    const refused = Buffer.from("HTTP/1.1 403").toString("hex");
+    const hello = { own: await clientHello("web.example"), other: await clientHello("other.test") };
+
+    await set("--allow-domain", "*.example:80-443");
+    assert.equal(await find("vm", "web.example"), PEERS.public);
+    assert.equal(await answerTo(hello.other, 443), hello.other.toString("hex", 0, 12), "without a check");
+    assert.equal(await answerTo(request("other.test"), 80), ok);
+
+    await set("--allow-domain", "*.example/tls", "--allow-domain", "web.example/http");
+    assert.equal(await find("vm", "web.example"), PEERS.public);
+    assert.equal(await answerTo(hello.own, 443), hello.own.toString("hex", 0, 12));
+    assert.doesNotMatch(await answerTo(hello.other, 443), /^16/);
+    assert.equal(await answerTo(request("web.example"), 80), ok);
+    for (const host of ["other.test", "", "web.example:443"])
+      assert.equal(await answerTo(request(host), 80), refused, host);
+    assert.equal(await isOpen("vm", 7), false);
+    const shown = await bed.ok(["network", "policy", "vm"]);
+    assert.match(shown, /allow domain:\*\.example:443\/tls +[1-9]/);
+    assert.match(shown, /allow domain:web\.example:80\/http +[1-9]/);
+    await set(...DOMAINS);
   });
 
   test("begins without addresses in a fork, after a suspend, and after a stop", async () => {

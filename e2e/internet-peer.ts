@@ -1,6 +1,6 @@
 /**
  * A host of the Internet that a test makes, in its own network namespace: answers HTTP with the addresses of both ends,
- * and DNS queries with one address; echoes on port 7, and sends lines without being asked on port 19 (RFC 862, 864). Has the addresses of its arguments, the first of which is the resolver's. Prints a
+ * and DNS queries with one address; echoes on the ports 7 and 443, and sends lines without being asked on port 19 (RFC 862, 864). Has the addresses of its arguments, the first of which is the resolver's. Prints a
  * line when it listens.
  */
 import { execFileSync } from "node:child_process";
@@ -18,10 +18,10 @@ const LINE_MS = 100;
 const web = createServer(({ socket }, response) => {
   response.end(`from ${socket.remoteAddress} to ${socket.localAddress}\n`);
 });
-const echo = createTcpServer((socket: Socket) => {
+const echoBack = (socket: Socket): void => {
   socket.on("error", () => socket.destroy()); // A client that was cut.
   socket.pipe(socket);
-});
+};
 const lines = createTcpServer((socket: Socket) => {
   const sending = setInterval(() => socket.write("a line\n"), LINE_MS);
   socket.on("error", () => socket.destroy());
@@ -40,7 +40,7 @@ const [resolverAddress = "127.0.0.1", ...others] = process.argv.slice(2);
 execFileSync("ip", ["link", "set", "lo", "up"]);
 for (const address of [resolverAddress, ...others])
   execFileSync("ip", ["addr", "replace", `${address}/32`, "dev", "lo"]);
-echo.listen(7, "0.0.0.0");
+for (const port of [7, 443]) createTcpServer(echoBack).listen(port, "0.0.0.0");
 lines.listen(19, "0.0.0.0");
 web.listen(80, "0.0.0.0", () =>
   resolver.bind(53, resolverAddress, () => process.stdout.write("listening\n")),

@@ -251,6 +251,19 @@ describe("a VM with --network nat", { skip }, () => {
     assert.match(await internet.onHost(["nft", "list", "ruleset"]), new RegExp(`hearth_${id.slice(3)}`));
   });
 
+  test("has a VMM that cannot send anything itself, past its card", async () => {
+    const web = await namespaceOf("web");
+    const reach = async (address: string): Promise<string> =>
+      web.run(["bash", "-c", `timeout 2 bash -c 'exec 3<>/dev/tcp/${address}/80' && echo open || true`]);
+    const peers = [PEERS.private, PEERS.public, "198.18.0.1"];
+    for (const address of peers) assert.equal(await reach(address), "", address);
+    {
+      await using _open = await web.without("inet hearth");
+      assert.equal(await reach(PEERS.private), "open\n", "without the rule");
+    }
+    await assertPolicy("web");
+  });
+
   test("does not reach other VMs, whatever its policy", async () => {
     const own = ["--network", "nat", "--allow-cidr", "198.18.0.0/16"];
     await bed.ok(["create", "--name", "seeker", "--cold", "--memory", "256M", ...own, "debian"]);

@@ -76,7 +76,10 @@ export const policySchema = z
             .string()
             .max(LIMITS.policyTargetMaxChars)
             .describe("An IPv4 network, such as 10.20.0.0/16; or a domain, such as domain:*.debian.org"),
-          protocol: z.enum(POLICY_PROTOCOLS).optional().describe("default: all"),
+          protocol: z
+            .enum(POLICY_PROTOCOLS)
+            .optional()
+            .describe("tls and http: TCP whose connections name a host of the domain (default: all)"),
           ports: z
             .strictObject({ first: port, last: port })
             .optional()

@@ -123,7 +123,7 @@ export const POLICY_FLAGS = {
   allowDomain: {
     value: "DOMAIN[:PORT]",
     many: true,
-    help: "With deny-all, let the guest reach names, such as deb.debian.org:80 or *.debian.org",
+    help: "With deny-all, let the guest reach names, such as deb.debian.org:80 or *.debian.org; /tls checks each handshake",
   },
 } as const satisfies Flags;
 

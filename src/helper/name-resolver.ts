@@ -12,7 +12,7 @@ import { nameSet } from "#helper/policy-program.ts";
 import type { LearnedAddress } from "#helper/policy-program.ts";
 import { runOrThrow } from "#host/run.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
-import { domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { checkOf, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
 const DNS_PORT = 53;
@@ -52,14 +52,7 @@ export class NameResolver {
   /** Starts it as the uid of the VM. It answers nothing before `configure`. @throws HearthError `host.tool_failed` */
   async start(uid: number, signal: AbortSignal): Promise<void> {
     rmSync(this.#socket, { force: true });
-    const options = [
-      "--address",
-      `${INSIDE.gateway}:${DNS_PORT}`,
-      "--control",
-      this.#socket,
-      "--uid",
-      `${uid}`,
-    ];
+    const options = ["--address", INSIDE.gateway, "--control", this.#socket, "--uid", `${uid}`];
     const argv = [`--net=${this.#namespace}`, this.#program, "start", ...options];
     await runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });
   }
@@ -84,7 +77,9 @@ export class NameResolver {
   async configure(policy: NetworkPolicy, upstream: string, signal: AbortSignal): Promise<void> {
     const rules = policy.rules.flatMap((rule, index) => {
       const domain = domainOf(rule);
-      return domain === undefined ? [] : [{ domain, set: nameSet(index) }];
+      if (domain === undefined) return [];
+      const check = checkOf(rule);
+      return [{ domain, set: nameSet(index), ...(check !== undefined && { check, ...rule.ports }) }];
     });
     const config = {
       upstream: `${upstream}:${DNS_PORT}`,

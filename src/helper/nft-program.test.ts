@@ -24,7 +24,7 @@ const NETWORK = { mac: "02:00:00:00:00:0a", policy: POLICY };
 
 /** Returns the rules of a chain. */
 function chain(program: string, name: string): string[] {
-  const [, body = ""] = new RegExp(`chain ${name} \\{\n([^}]*)\\n  \\}`).exec(program) ?? [];
+  const [, body = ""] = new RegExp(`chain ${name} \\{\n([\\s\\S]*?)\\n  \\}`).exec(program) ?? [];
   return body.split("\n").map((line) => line.trim());
 }
 
@@ -63,7 +63,7 @@ test("a rule for a domain has the addresses of its names, of which none is speci
   ];
   const program = guestProgram(
     { ...NETWORK, policy: { default: "deny", rules } },
-    { kind: "answered", learned },
+    { kind: "answered", resolver: "192.0.2.53", learned },
     "198.18.0.2",
     5,
   );
@@ -78,6 +78,45 @@ test("a rule for a domain has the addresses of its names, of which none is speci
   assert.doesNotMatch(program, /dnat ip/);
 });
 
+test("a process of the namespace sends to the guest only, and its resolver to that of the host", () => {
+  const sent = (names: Names): string =>
+    chain(guestProgram(NETWORK, names, "198.18.0.2", 5), "output").join("\n");
+  assert.match(
+    sent(FORWARDED),
+    /policy drop;\noifname \{ "tap0", "lo" \} accept\nicmp type \{.*\} accept\ncounter$/,
+  );
+  const answered = sent({ kind: "answered", resolver: "192.0.2.53", learned: [] });
+  assert.match(
+    answered,
+    /ip daddr 192\.0\.2\.53 udp dport 53 accept\nip daddr 192\.0\.2\.53 tcp dport 53 accept/,
+  );
+});
+
+test("what is to be checked is redirected, unless an earlier rule decides, and only the resolver goes out", () => {
+  const ports = { first: 443, last: 443 };
+  const policy: NetworkPolicy = {
+    default: "deny",
+    rules: [
+      { action: "deny", to: "198.51.100.0/24" },
+      { action: "allow", to: "domain:*.example", protocol: "tls", ports },
+      { action: "allow", to: "10.0.0.0/8" },
+    ],
+  };
+  const names: Names = { kind: "answered", resolver: "192.0.2.53", learned: [] };
+  const program = guestProgram({ ...NETWORK, policy }, names, "198.18.0.2", 5);
+  const checked = "ip daddr != @special ip daddr @names1 tcp dport 443-443";
+  assert.deepEqual(chain(program, "checks").slice(1), [
+    'iifname "tap0" ip daddr 198.51.100.0/24 accept',
+    `iifname "tap0" ${checked} redirect to :8443`,
+  ]);
+  assert.ok(chain(program, "output").includes(`meta skgid 65534 ${checked} accept`));
+  assert.doesNotMatch(chain(program, "from_guest").join("\n"), /names1/);
+  assert.match(
+    chain(program, "input").join("\n"),
+    /tcp dport 8443 ct status dnat ct original ip daddr @names1/,
+  );
+});
+
 test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, async () => {
   const inside = (policy: NetworkPolicy, names: Names): string =>
     guestProgram({ ...NETWORK, policy, publish: PORTS }, names, "198.18.0.2", 5).replace(
@@ -89,13 +128,18 @@ test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, a
     rules: [
       { action: "allow", to: "domain:*.example" },
       { action: "allow", to: "domain:a.example", protocol: "udp", ports: { first: 1, last: 9 } },
+      { action: "allow", to: "domain:b.example", protocol: "tls", ports: { first: 443, last: 443 } },
+      { action: "allow", to: "domain:b.example", protocol: "http", ports: { first: 80, last: 81 } },
     ],
   };
   const learned = [
     { domain: "*.example", address: "198.51.100.7", seconds: 60 },
     { domain: "*.example", address: "198.51.100.8", seconds: 6 },
   ];
-  const guests = [inside(POLICY, FORWARDED), inside(domains, { kind: "answered", learned })];
+  const guests = [
+    inside(POLICY, FORWARDED),
+    inside(domains, { kind: "answered", resolver: "192.0.2.53", learned }),
+  ];
   const limited = packetLimitProgram({ opsPerS: 100, opsBurst: 200 }) + packetLimitProgram({});
   const published = publishProgram("ip hearth_a", "hvmaaaaaaaaaaaa", PORTS, "198.18.0.2");
   for (const program of [

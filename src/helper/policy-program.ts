@@ -7,7 +7,7 @@
  * earlier policy allowed and this one denies is cut, with the next packet of either end.
  */
 import { INSIDE } from "#model/inside-addresses.ts";
-import { domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { checkOf, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
 /** The VM's end of the link between its namespace and the host. */
@@ -94,9 +94,13 @@ export type LearnedAddress = {
 /** The treatment of the guest's queries for names. */
 export type Names =
   | { readonly kind: "forwarded"; readonly resolver: string }
-  /** The namespace has a resolver of its own, which knows these addresses already. */
-  | { readonly kind: "answered"; readonly learned: readonly LearnedAddress[] }
+  /** The namespace has a resolver of its own, which asks that of the host, and knows these addresses already. */
+  | { readonly kind: "answered"; readonly resolver: string; readonly learned: readonly LearnedAddress[] }
   | { readonly kind: "none" };
+
+/** The ports and the group of the resolver, for connections that it checks: see agent/internal/resolver/start.go. */
+const CHECKERS = { tls: 8443, http: 8080 } as const;
+const RESOLVER_GID = 65_534;
 
 /** Queries that the namespace's own resolver takes, in a second and at once. */
 const QUERIES = { perS: 1_000, burst: 200 } as const;
@@ -121,6 +125,7 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     `  set special { type ipv4_addr; flags interval; elements = { ${SPECIAL_NETWORKS.join(", ")} }; }`,
     ...nameSets(policy, names),
     ...forwardedQueries(names),
+    ...redirections(policy),
     "  chain cut {",
     `    ct mark set ${verdicts.cut}`,
     `    iifname "${tap}" meta l4proto tcp reject with tcp reset`,
@@ -143,8 +148,10 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
     ...(names.kind === "answered" ? answeredQueries() : []),
+    ...checkedConnections(policy, verdicts),
     "    counter reject with icmpx admin-prohibited",
     "  }",
+    ...output(policy, names),
     "}",
     "",
   ].join("\n");
@@ -177,6 +184,35 @@ function forwardedQueries(names: Names): string[] {
   ];
 }
 
+/**
+ * Returns the chain that redirects new connections to a check. The rules are in their order: one that is decided by an
+ * earlier rule is not checked.
+ */
+function redirections({ rules }: NetworkPolicy): string[] {
+  const last = rules.findLastIndex((rule) => checkOf(rule) !== undefined);
+  if (last === -1) return [];
+  const lines = rules.slice(0, last + 1).map((rule, index) => {
+    const check = checkOf(rule);
+    const verdict = check === undefined ? "accept" : `redirect to :${CHECKERS[check]}`;
+    return `    iifname "${INSIDE.tap}" ${matchOf(rule, index, "from")} ${verdict}`;
+  });
+  return ["  chain checks {", "    type nat hook prerouting priority dstnat; policy accept;", ...lines, "  }"];
+}
+
+/** Returns the rules for connections of the guest that were redirected to a check. */
+function checkedConnections({ rules }: NetworkPolicy, verdicts: Verdicts): string[] {
+  const lines = rules.flatMap(({ protocol, ports }, index) => {
+    const check = checkOf({ protocol });
+    if (check === undefined || ports === undefined) return [];
+    const redirected = `iifname "${INSIDE.tap}" tcp dport ${CHECKERS[check]} ct status dnat`;
+    const original = `ct original ip daddr @${nameSet(index)} ct original proto-dst ${ports.first}-${ports.last}`;
+    return [`    ${redirected} ${original} ${verdicts.allow(ruleCounter(index))}`];
+  });
+  if (lines.length === 0) return [];
+  const known = `iifname "${INSIDE.tap}" ct state established ct mark ${verdicts.allowed}`;
+  return [`    ${known} counter name ct mark map @counted accept`, ...lines];
+}
+
 /** Returns the rules for queries to the namespace's own resolver, and for what it asks itself. */
 function answeredQueries(): string[] {
   const { tap, gateway } = INSIDE;
@@ -187,6 +223,30 @@ function answeredQueries(): string[] {
     `    ${toResolver} udp dport 53 drop`,
     `    ${toResolver} tcp dport 53 counter name "${COUNTER.resolver}" accept`,
     `    iifname "${UPLINK}" ct state established,related accept`,
+  ];
+}
+
+/**
+ * Returns the chain for what processes of the namespace send. A VMM that was taken over could open sockets there, which
+ * no other chain sees.
+ */
+function output({ rules }: NetworkPolicy, names: Names): string[] {
+  const queries =
+    names.kind === "answered"
+      ? ["udp", "tcp"].map((protocol) => `    ip daddr ${names.resolver} ${protocol} dport 53 accept`)
+      : [];
+  return [
+    "  chain output {",
+    "    type filter hook output priority filter; policy drop;",
+    `    oifname { "${INSIDE.tap}", "lo" } accept`,
+    // Errors about what comes in, by the kernel: a process would need a raw socket for them.
+    "    icmp type { destination-unreachable, time-exceeded, parameter-problem } accept",
+    ...queries,
+    ...rules.flatMap((rule, index) =>
+      checkOf(rule) === undefined ? [] : [`    meta skgid ${RESOLVER_GID} ${matchOf(rule, index, "from")} accept`],
+    ),
+    "    counter",
+    "  }",
   ];
 }
 
@@ -208,8 +268,11 @@ function decisions(
     // The queries of an earlier policy must not pass by the namespace's own resolver.
     ...(names.kind === "forwarded" ? [queries] : []),
     `    ct status dnat ct direction ${answered} ${verdicts.allow(COUNTER.published)}`,
-    ...rules.map(
-      (rule, index) => `    ${matchOf(rule, index, way)} ${verdicts.decide(rule.action, ruleCounter(index))}`,
+    ...rules.flatMap((rule, index) =>
+      // What is checked was redirected, unless an earlier policy allowed it without.
+      checkOf(rule) === undefined
+        ? [`    ${matchOf(rule, index, way)} ${verdicts.decide(rule.action, ruleCounter(index))}`]
+        : [],
     ),
     `    ip ${address} @special ${verdicts.decide("deny", COUNTER.special)}`,
     `    ${verdicts.decide(action, COUNTER.default)}`,
@@ -225,5 +288,6 @@ function matchOf({ to, protocol, ports }: PolicyRule, index: number, way: Way): 
       : `${address} != @special ${address} @${nameSet(index)}`;
   if (protocol === undefined) return network;
   if (ports === undefined) return `${network} meta l4proto ${protocol}`;
-  return `${network} ${protocol} ${way === "from" ? "dport" : "sport"} ${ports.first}-${ports.last}`;
+  const over = checkOf({ protocol }) === undefined ? protocol : "tcp";
+  return `${network} ${over} ${way === "from" ? "dport" : "sport"} ${ports.first}-${ports.last}`;
 }

@@ -312,7 +312,7 @@ function hasDomains(enforced: EnforcedPolicy): enforced is EnforcedPolicy & { re
 }
 
 function namesOf(enforced: EnforcedPolicy, learned: readonly LearnedAddress[] = []): Names {
-  if (hasDomains(enforced)) return { kind: "answered", learned };
+  if (hasDomains(enforced)) return { kind: "answered", resolver: enforced.resolver, learned };
   const { resolver } = enforced;
   return resolver === undefined ? { kind: "none" } : { kind: "forwarded", resolver };
 }

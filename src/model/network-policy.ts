@@ -7,7 +7,9 @@ import { isIPv4 } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { LIMITS } from "#model/limits.ts";
 
-export const POLICY_PROTOCOLS = ["tcp", "udp", "icmp"] as const;
+export const POLICY_PROTOCOLS = ["tcp", "udp", "icmp", "tls", "http"] as const;
+/** Protocols over TCP whose connections name a host, which has to be of the rule's domain. With their usual port. */
+export const CHECKED_PORTS = { tls: 443, http: 80 } as const;
 
 /** Ports from `first` to `last`, both included: 1 to 65535. */
 export type PortRange = { readonly first: number; readonly last: number };
@@ -18,7 +20,7 @@ export type PolicyRule = {
   readonly to: string;
   /** Undefined: every protocol. */
   readonly protocol?: (typeof POLICY_PROTOCOLS)[number] | undefined;
-  /** For tcp and udp. Undefined: every port. */
+  /** For tcp and udp, where undefined is every port; and for tls and http, which need them. */
   readonly ports?: PortRange | undefined;
 };
 
@@ -59,9 +61,15 @@ export function checkPolicy(policy: NetworkPolicy): NetworkPolicy {
   for (const rule of policy.rules) {
     const { to, protocol, ports } = rule;
     checkTarget(rule);
+    const check = checkOf(rule);
+    if (check !== undefined && (domainOf(rule) === undefined || ports === undefined))
+      throw new HearthError("input.invalid", `${to}: a rule for ${check} is about a domain, and has ports.`);
     if (ports === undefined) continue;
-    if (protocol !== "tcp" && protocol !== "udp")
-      throw new HearthError("input.invalid", `The rule for ${to} has ports, and is not for tcp or udp.`);
+    if (protocol === undefined || protocol === "icmp")
+      throw new HearthError(
+        "input.invalid",
+        `The rule for ${to} has ports, and is not for a protocol with ports.`,
+      );
     if (!isPort(ports.first) || !isPort(ports.last) || ports.first > ports.last)
       throw new HearthError("input.invalid", `${ports.first}-${ports.last} is not a range of ports.`, {
         hint: "Ports are 1 to 65535, the lower one first.",
@@ -85,6 +93,11 @@ function checkTarget(rule: PolicyRule): void {
   throw new HearthError("input.invalid", `${JSON.stringify(rule.to)} is not an IPv4 network.`, {
     hint: "Write an address and the bits of its network, such as 10.20.0.0/16.",
   });
+}
+
+/** Returns what has to name the host in connections that a rule allows, if they are checked. */
+export function checkOf({ protocol }: Pick<PolicyRule, "protocol">): keyof typeof CHECKED_PORTS | undefined {
+  return protocol === "tls" || protocol === "http" ? protocol : undefined;
 }
 
 /** Returns the domain that a rule is about, if it is about one. */

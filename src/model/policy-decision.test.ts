@@ -40,7 +40,7 @@ test("a rule for a domain decides about addresses that were found by its names, 
     default: "deny",
     rules: [
       { action: "allow", to: "domain:*.example" },
-      { action: "allow", to: "domain:one.test", protocol: "tcp", ports: { first: 443, last: 443 } },
+      { action: "allow", to: "domain:one.test", protocol: "tls", ports: { first: 443, last: 443 } },
     ],
   };
   const rows = [

@@ -1,6 +1,6 @@
 /** Decides about packets as the rules in force do, for those who ask what a network policy means. Pure. */
 import { BlockList } from "node:net";
-import { domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { checkOf, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
 /** The decision about a packet, by a rule with this index, the special networks, or the default. */
@@ -24,7 +24,8 @@ export function decide(
 ): Decision {
   const isSpecial = SPECIAL_NETWORKS.some((network) => isIn(network, packet.address));
   const rule = rules.findIndex(({ to, protocol, ports }) => {
-    if (protocol !== undefined && protocol !== packet.protocol) return false;
+    const over = checkOf({ protocol }) === undefined ? protocol : "tcp";
+    if (over !== undefined && over !== packet.protocol) return false;
     if (ports !== undefined && (packet.port < ports.first || packet.port > ports.last)) return false;
     const domain = domainOf({ to });
     if (domain === undefined) return isIn(to, packet.address);

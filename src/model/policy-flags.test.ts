@@ -59,6 +59,12 @@ test("a domain is parsed with its ports, formatted so that it can be parsed agai
   assert.deepEqual(parseDomainRule("Deb.Debian.org."), { action: "allow", to: "domain:deb.debian.org" });
   assert.equal(formatRule(parseDomainRule("*.debian.org:80-443")), "allow domain:*.debian.org:80-443/tcp");
   assert.equal(formatRule(parseDomainRule("ntp.example:123/udp")), "allow domain:ntp.example:123/udp");
+  for (const [text, rule] of [
+    ["pypi.org/tls", "allow domain:pypi.org:443/tls"],
+    ["pypi.org/http", "allow domain:pypi.org:80/http"],
+    ["pypi.org:8443/tls", "allow domain:pypi.org:8443/tls"],
+  ] as const)
+    assert.equal(formatRule(parseDomainRule(text)), rule);
   const flags = { base: "deny-all", allow: ["10.0.0.0/8"], deny: [], allowDomain: ["a.example"] } as const;
   assert.deepEqual(policyOf(flags).rules.map(formatRule), ["allow 10.0.0.0/8", "allow domain:a.example"]);
 });
@@ -77,6 +83,8 @@ test("what is no domain is refused, and so is a domain where everything is allow
     "192.0.2.1",
     "a.example:0",
     "a.example:",
+    "a.example/udp",
+    "a.example:443/icmp",
     "a b",
     "b\u00fccher.example",
     "http://a.example",
@@ -88,6 +96,14 @@ test("what is no domain is refused, and so is a domain where everything is allow
   }
   const open = { base: "internet", allow: [], deny: [], allowDomain: ["a.example"] } as const;
   assert.throws(() => policyOf(open), { code: "input.invalid", message: /deny-all/ });
+  for (const rule of [
+    { action: "allow", to: "10.0.0.0/8", protocol: "tls", ports: { first: 443, last: 443 } },
+    { action: "allow", to: "domain:a.example", protocol: "http" },
+  ] as const)
+    assert.throws(() => checkPolicy({ default: "deny", rules: [rule] }), {
+      code: "input.invalid",
+      message: /domain/,
+    });
   const denied = { default: "allow", rules: [{ action: "deny", to: "domain:a.example" }] } as const;
   assert.throws(() => checkPolicy(denied), { code: "input.invalid", message: /only allow/ });
 });

@@ -1,6 +1,6 @@
 /** Parses and formats network policies as the CLI's flags have them. */
 import { HearthError } from "#base/error.ts";
-import { checkDomain, checkPolicy } from "#model/network-policy.ts";
+import { CHECKED_PORTS, checkDomain, checkPolicy } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
 /** Every IPv4 address, for a policy that allows all. */
@@ -40,15 +40,24 @@ export function parseRule(action: PolicyRule["action"], text: string): PolicyRul
   return { action, to: `${address}${bits}`, ...portsOf(ports) };
 }
 
-/** Parses `DOMAIN[:PORT[-PORT][/udp]]`; with a port, the protocol is tcp if none is given. */
+/**
+ * Parses `DOMAIN[:PORT[-PORT][/PROTOCOL]]` and `DOMAIN/tls` or `/http`; with a port, the protocol is tcp if none is given.
+ */
 export function parseDomainRule(text: string): PolicyRule {
-  const parts = /^([^:/]+?)\.?(?::(\d+)(?:-(\d+))?(?:\/(tcp|udp))?)?$/.exec(text);
+  const parts = /^([^:/]+?)\.?(?::(\d+)(?:-(\d+))?(?:\/(tcp|udp|tls|http))?)?$/.exec(withUsualPort(text));
   if (parts === null)
     throw new HearthError("input.invalid", `allow-domain: ${JSON.stringify(text)} is not a domain.`, {
-      hint: "Write a name, and ports if only some are meant: deb.debian.org or *.debian.org:80-443.",
+      hint: "Write a name, and ports if only some are meant: deb.debian.org, *.debian.org:80-443 or pypi.org/tls.",
     });
   const [, domain = "", ...ports] = parts;
   return { action: "allow", to: `domain:${checkDomain(domain.toLowerCase())}`, ...portsOf(ports) };
+}
+
+function withUsualPort(text: string): string {
+  return text.replace(
+    /^([^:]*)\/(tls|http)$/,
+    (_, name: string, check: keyof typeof CHECKED_PORTS) => `${name}:${CHECKED_PORTS[check]}/${check}`,
+  );
 }
 
 function portsOf([first, last = first, protocol = "tcp"]: readonly (string | undefined)[]): Pick<
@@ -57,7 +66,7 @@ function portsOf([first, last = first, protocol = "tcp"]: readonly (string | und
 > {
   if (first === undefined) return {};
   const ports = { first: Number(first), last: Number(last) };
-  return { protocol: protocol as "tcp" | "udp", ports };
+  return { protocol: protocol as NonNullable<PolicyRule["protocol"]>, ports };
 }
 
 /** Formats a rule, such as `allow 10.20.0.0/16:5432-5433/tcp`. */

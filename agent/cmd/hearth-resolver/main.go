@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 
 	"hearth.dev/agent/internal/resolver"
@@ -38,13 +39,13 @@ func run(args []string) error {
 func start(args []string) error {
 	var options resolver.Options
 	flags := flag.NewFlagSet("start", flag.ContinueOnError)
-	flags.StringVar(&options.Address, "address", "", "address and port of the guest's resolver")
+	flags.TextVar(&options.Address, "address", netip.Addr{}, "address of the guest's resolver")
 	flags.StringVar(&options.Control, "control", "", "path of the socket for the helper")
 	uid := flags.Uint64("uid", 0, "uid of the VM")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if options.Address == "" || options.Control == "" || *uid == 0 || *uid >= math.MaxUint32 {
+	if !options.Address.IsValid() || options.Control == "" || *uid == 0 || *uid >= math.MaxUint32 {
 		return fmt.Errorf("--address, --control and --uid are required")
 	}
 	options.UID = uint32(*uid)

@@ -32,6 +32,11 @@ type Rule struct {
 	Domain Domain `json:"domain"`
 	// Set is the nftables set with the addresses that the rule allows.
 	Set string `json:"set"`
+	// Check is empty if an address is enough.
+	Check Check `json:"check,omitempty"`
+	// First and Last are the ports of a rule with a check.
+	First uint16 `json:"first,omitempty"`
+	Last  uint16 `json:"last,omitempty"`
 }
 
 // Config is what the policy of the VM says about names.

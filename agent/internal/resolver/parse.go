@@ -62,43 +62,53 @@ func (g *guardClient) answered(answer learned) {
 	}
 }
 
-// Parse serves queries until the guard has ended.
-func Parse(udp net.PacketConn, tcp net.Listener, guard io.ReadWriter) error {
+// Listeners are where the guest reaches the parser.
+type Listeners struct {
+	UDP net.PacketConn
+	TCP net.Listener
+	// TLS and HTTP have the connections that the namespace redirects to a check.
+	TLS, HTTP net.Listener
+}
+
+// Parse serves the guest until the guard has ended.
+func Parse(listeners Listeners, guard io.ReadWriter) error {
 	client := &guardClient{lines: newLines(guard), waiting: map[uint64]chan bool{}}
 	parser := NewParser(client)
-	failed := make(chan error, 3)
-	go func() {
-		server := dns.Server{PacketConn: udp, Handler: parser}
-		failed <- server.ActivateAndServe()
-	}()
-	go func() {
-		server := dns.Server{
-			Listener: netutil.LimitListener(tcp, connectionsMax), Handler: parser,
-			IdleTimeout: func() time.Duration { return idleTimeout },
-		}
-		failed <- server.ActivateAndServe()
-	}()
-	go func() {
-		for {
-			var message toParser
-			if err := client.lines.read(&message); err != nil {
-				failed <- err
-				return
-			}
-			if message.Config != nil {
-				parser.Configure(*message.Config)
-				if err := client.lines.write(toGuard{Configured: true}); err != nil {
-					failed <- err
-					return
-				}
-			}
-			if message.Learned != nil {
-				client.answered(*message.Learned)
-			}
-		}
-	}()
+	failed := make(chan error, 5)
+	serve := func(run func() error) {
+		go func() { failed <- run() }()
+	}
+	serve((&dns.Server{PacketConn: listeners.UDP, Handler: parser}).ActivateAndServe)
+	serve((&dns.Server{
+		Listener: netutil.LimitListener(listeners.TCP, connectionsMax), Handler: parser,
+		IdleTimeout: func() time.Duration { return idleTimeout },
+	}).ActivateAndServe)
+	serve(func() error { return parser.serveTLS(listeners.TLS) })
+	serve(func() error {
+		return parser.HTTP().Serve(newRedirectedListener(listeners.HTTP, originalOf))
+	})
+	serve(func() error { return client.serve(parser) })
 	if err := <-failed; !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
+}
+
+// serve reads the messages of the guard.
+func (g *guardClient) serve(parser *Parser) error {
+	for {
+		var message toParser
+		if err := g.lines.read(&message); err != nil {
+			return err
+		}
+		if message.Config != nil {
+			parser.Configure(*message.Config)
+			if err := g.lines.write(toGuard{Configured: true}); err != nil {
+				return err
+			}
+		}
+		if message.Learned != nil {
+			g.answered(*message.Learned)
+		}
+	}
 }

@@ -40,6 +40,7 @@ type Parser struct {
 	learner Learner
 	config  atomic.Pointer[Config]
 	free    chan struct{}
+	checked checked
 }
 
 // NewParser returns a parser that answers nothing before it is configured.
@@ -50,6 +51,7 @@ func NewParser(learner Learner) *Parser {
 // Configure replaces the configuration.
 func (p *Parser) Configure(config Config) {
 	p.config.Store(&config)
+	p.checked.cut(config)
 }
 
 // ServeDNS answers one query.

@@ -2,8 +2,8 @@ package resolver
 
 import (
 	"fmt"
-	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -11,12 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The file descriptors of both processes; those of the parser have no control socket.
+// The file descriptors of both processes: their socket; then the control socket of the guard, and the listeners of the
+// parser.
 const (
 	pairFD = 3 + iota
-	firstFD
-	secondFD
+	controlFD
 )
+
+const (
+	udpFD = controlFD + iota
+	tcpFD
+	tlsFD
+	httpFD
+)
+
+// The ports of the parser. The namespace redirects connections to the last two; see src/helper/policy-program.ts.
+const (
+	dnsPort  = 53
+	tlsPort  = 8443
+	httpPort = 8080
+)
+
+// parserGID is the group of the parser, which the VMM does not have: the namespace lets it connect to peers. Debian
+// calls it nogroup.
+const parserGID = 65534
 
 // The names by which the program starts itself.
 const (
@@ -26,11 +44,11 @@ const (
 
 // Options say where the resolver listens and who it is.
 type Options struct {
-	// Address is the guest's resolver: an address of this network namespace with a port.
-	Address string
+	// Address is the guest's resolver: an address of this network namespace.
+	Address netip.Addr
 	// Control is the path of the socket for the helper. It belongs to root.
 	Control string
-	// UID is the user and the group of both processes.
+	// UID is the user of both processes, and the group of the guard.
 	UID uint32
 }
 
@@ -40,7 +58,7 @@ func Start(options Options) error {
 	if err != nil {
 		return err
 	}
-	udp, tcp, err := listenForQueries(options.Address)
+	listeners, err := listenForGuest(options.Address)
 	if err != nil {
 		return err
 	}
@@ -54,9 +72,9 @@ func Start(options Options) error {
 	}
 	ofGuard, ofParser := os.NewFile(uintptr(pair[0]), "guard"), os.NewFile(uintptr(pair[1]), "parser")
 	// The parser has no capability, and sees no file but this program and those beside it.
-	err = start([]string{"/" + filepath.Base(program), ParserVerb}, []*os.File{ofParser, udp, tcp}, &syscall.SysProcAttr{
+	err = start([]string{"/" + filepath.Base(program), ParserVerb}, append([]*os.File{ofParser}, listeners...), &syscall.SysProcAttr{
 		Chroot:     filepath.Dir(program),
-		Credential: &syscall.Credential{Uid: options.UID, Gid: options.UID, Groups: []uint32{}},
+		Credential: &syscall.Credential{Uid: options.UID, Gid: parserGID, Groups: []uint32{}},
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 		Setsid:     true,
 	})
@@ -90,20 +108,28 @@ func start(argv []string, files []*os.File, attributes *syscall.SysProcAttr) err
 	return process.Release()
 }
 
-func listenForQueries(address string) (udp, tcp *os.File, err error) {
-	packets, err := net.ListenPacket("udp4", address)
+// listenForGuest returns the listeners of the parser, in the order of their file descriptors.
+func listenForGuest(address netip.Addr) ([]*os.File, error) {
+	packets, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, dnsPort)))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	listener, err := net.Listen("tcp4", address)
+	file, err := packets.File()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if udp, err = packets.(*net.UDPConn).File(); err != nil {
-		return nil, nil, err
+	files := []*os.File{file}
+	for _, port := range []uint16{dnsPort, tlsPort, httpPort} {
+		listener, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.AddrPortFrom(address, port)))
+		if err != nil {
+			return nil, err
+		}
+		if file, err = listener.File(); err != nil {
+			return nil, err
+		}
+		files = append(files, file)
 	}
-	tcp, err = listener.(*net.TCPListener).File()
-	return udp, tcp, err
+	return files, nil
 }
 
 // listenForHelper listens on a socket that only root may connect to.
@@ -125,7 +151,7 @@ func RunGuard() error {
 	if err != nil {
 		return err
 	}
-	control, err := net.FileListener(os.NewFile(firstFD, "control"))
+	control, err := net.FileListener(os.NewFile(controlFD, "control"))
 	if err != nil {
 		return err
 	}
@@ -137,14 +163,17 @@ func RunParser() error {
 	if _, _, err := syscall.AllThreadsSyscall(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != 0 {
 		return err
 	}
-	packets, err := net.FilePacketConn(os.NewFile(firstFD, "udp"))
+	packets, err := net.FilePacketConn(os.NewFile(udpFD, "udp"))
 	if err != nil {
 		return err
 	}
-	listener, err := net.FileListener(os.NewFile(secondFD, "tcp"))
-	if err != nil {
-		return err
+	listeners := Listeners{UDP: packets}
+	for fd, listener := range map[uintptr]*net.Listener{
+		tcpFD: &listeners.TCP, tlsFD: &listeners.TLS, httpFD: &listeners.HTTP,
+	} {
+		if *listener, err = net.FileListener(os.NewFile(fd, "listener")); err != nil {
+			return err
+		}
 	}
-	var guard io.ReadWriter = os.NewFile(pairFD, "guard")
-	return Parse(packets, listener, guard)
+	return Parse(listeners, os.NewFile(pairFD, "guard"))
 }
