@@ -37,9 +37,6 @@ export function ruleCounter(index: number): string {
   return `rule${index}`;
 }
 
-/** The direction of a packet: from the guest, or an answer to it. */
-type Way = "from" | "to";
-
 /** The verdicts of one policy, each of which counts, and marks what it allows. */
 class Verdicts {
   readonly counters: readonly string[];
@@ -132,18 +129,21 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     "    drop",
     "  }",
     "  chain deny {",
-    "    ct state established,related goto cut",
+    "    ct state established goto cut",
     "    reject with icmpx admin-prohibited",
     "  }",
-    ...decisions("from", policy, names, verdicts),
-    ...decisions("to", policy, names, verdicts),
+    ...decisions(policy, names, verdicts),
     "  chain forward {",
     "    type filter hook forward priority filter; policy drop;",
+    // No rule matches what belongs to no connection.
+    "    ct state invalid,untracked drop",
     `    ct mark ${verdicts.cut} goto cut`,
     `    ct state established,related ct mark ${verdicts.allowed} counter name ct mark map @counted accept`,
-    `    ${fromGuest} goto from_guest`,
+    // An error about a connection that is not decided yet.
+    "    ct state related drop",
+    `    ${fromGuest} goto decide`,
     `    ${toGuest} ct direction original ct status dnat ${verdicts.allow(COUNTER.published)}`,
-    `    ${toGuest} ct state established,related goto to_guest`,
+    `    ${toGuest} ct state established goto decide`,
     "  }",
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
@@ -194,19 +194,23 @@ function redirections({ rules }: NetworkPolicy): string[] {
   const lines = rules.slice(0, last + 1).map((rule, index) => {
     const check = checkOf(rule);
     const verdict = check === undefined ? "accept" : `redirect to :${CHECKERS[check]}`;
-    return `    iifname "${INSIDE.tap}" ${matchOf(rule, index, "from")} ${verdict}`;
+    return `    iifname "${INSIDE.tap}" ${matchOf(rule, index)} ${verdict}`;
   });
-  return ["  chain checks {", "    type nat hook prerouting priority dstnat; policy accept;", ...lines, "  }"];
+  return [
+    "  chain checks {",
+    "    type nat hook prerouting priority dstnat; policy accept;",
+    ...lines,
+    "  }",
+  ];
 }
 
 /** Returns the rules for connections of the guest that were redirected to a check. */
 function checkedConnections({ rules }: NetworkPolicy, verdicts: Verdicts): string[] {
-  const lines = rules.flatMap(({ protocol, ports }, index) => {
-    const check = checkOf({ protocol });
-    if (check === undefined || ports === undefined) return [];
+  const lines = rules.flatMap((rule, index) => {
+    const check = checkOf(rule);
+    if (check === undefined) return [];
     const redirected = `iifname "${INSIDE.tap}" tcp dport ${CHECKERS[check]} ct status dnat`;
-    const original = `ct original ip daddr @${nameSet(index)} ct original proto-dst ${ports.first}-${ports.last}`;
-    return [`    ${redirected} ${original} ${verdicts.allow(ruleCounter(index))}`];
+    return [`    ${redirected} ${matchOf(rule, index)} ${verdicts.allow(ruleCounter(index))}`];
   });
   if (lines.length === 0) return [];
   const known = `iifname "${INSIDE.tap}" ct state established ct mark ${verdicts.allowed}`;
@@ -243,7 +247,7 @@ function output({ rules }: NetworkPolicy, names: Names): string[] {
     "    icmp type { destination-unreachable, time-exceeded, parameter-problem } accept",
     ...queries,
     ...rules.flatMap((rule, index) =>
-      checkOf(rule) === undefined ? [] : [`    meta skgid ${RESOLVER_GID} ${matchOf(rule, index, "from")} accept`],
+      checkOf(rule) === undefined ? [] : [`    meta skgid ${RESOLVER_GID} ${matchOf(rule, index)} accept`],
     ),
     "    counter",
     "  }",
@@ -251,43 +255,37 @@ function output({ rules }: NetworkPolicy, names: Names): string[] {
 }
 
 /**
- * Returns the chain that decides about the packets of one direction. What the namespace translates is allowed: queries
- * for names, which the guest began, and connections to published ports.
+ * Returns the chain that decides about packets of both directions, by where their connection was to go. What the
+ * namespace translates is allowed: queries for names, which the guest began, and connections to published ports.
  */
-function decisions(
-  way: Way,
-  { rules, default: action }: NetworkPolicy,
-  names: Names,
-  verdicts: Verdicts,
-): string[] {
-  const address = way === "from" ? "daddr" : "saddr";
-  const [asked, answered] = way === "from" ? ["original", "reply"] : ["reply", "original"];
-  const queries = `    ct status dnat ct direction ${asked} ${verdicts.allow(COUNTER.resolver)}`;
+function decisions({ rules, default: action }: NetworkPolicy, names: Names, verdicts: Verdicts): string[] {
+  const { guest } = INSIDE;
+  const queries = `    ct status dnat ct original ip saddr ${guest} ${verdicts.allow(COUNTER.resolver)}`;
   return [
-    `  chain ${way}_guest {`,
+    "  chain decide {",
     // The queries of an earlier policy must not pass by the namespace's own resolver.
     ...(names.kind === "forwarded" ? [queries] : []),
-    `    ct status dnat ct direction ${answered} ${verdicts.allow(COUNTER.published)}`,
+    `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(COUNTER.published)}`,
     ...rules.flatMap((rule, index) =>
       // What is checked was redirected, unless an earlier policy allowed it without.
       checkOf(rule) === undefined
-        ? [`    ${matchOf(rule, index, way)} ${verdicts.decide(rule.action, ruleCounter(index))}`]
+        ? [`    ${matchOf(rule, index)} ${verdicts.decide(rule.action, ruleCounter(index))}`]
         : [],
     ),
-    `    ip ${address} @special ${verdicts.decide("deny", COUNTER.special)}`,
+    `    ct original ip daddr @special ${verdicts.decide("deny", COUNTER.special)}`,
     `    ${verdicts.decide(action, COUNTER.default)}`,
     "  }",
   ];
 }
 
-function matchOf({ to, protocol, ports }: PolicyRule, index: number, way: Way): string {
-  const address = `ip ${way === "from" ? "daddr" : "saddr"}`;
+/** Returns a match for the connections that a rule is about. */
+function matchOf({ to, protocol, ports }: PolicyRule, index: number): string {
+  const address = "ct original ip daddr";
   const network =
     domainOf({ to }) === undefined
       ? `${address} ${to}`
       : `${address} != @special ${address} @${nameSet(index)}`;
   if (protocol === undefined) return network;
-  if (ports === undefined) return `${network} meta l4proto ${protocol}`;
-  const over = checkOf({ protocol }) === undefined ? protocol : "tcp";
-  return `${network} ${over} ${way === "from" ? "dport" : "sport"} ${ports.first}-${ports.last}`;
+  const over = `${network} meta l4proto ${checkOf({ protocol }) === undefined ? protocol : "tcp"}`;
+  return ports === undefined ? over : `${over} ct original proto-dst ${ports.first}-${ports.last}`;
 }
