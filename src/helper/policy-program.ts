@@ -24,27 +24,29 @@ const CUT = 0xfff;
 /** Addresses of one rule for a domain; see learnedMax of agent/internal/resolver/memory.go. */
 const NAME_ADDRESSES_MAX = 4096;
 
-/** The counters that every policy has, beside those of its rules. */
-export const COUNTER = {
-  resolver: "resolver",
-  special: "special",
-  default: "default",
-  published: "published",
-} as const;
+/** The decisions of every policy, by the number that its mark has beside that of the policy. Rules follow. */
+export const DECISIONS = { resolver: 0, special: 1, published: 2, default: 3 } as const;
+const FIRST_RULE = Object.keys(DECISIONS).length;
+/** The set of all marks of a policy, which counts the packets of each. */
+export const COUNTED_SET = "counted";
 
-/** Returns the name of the counter of a rule, by its index. */
-export function ruleCounter(index: number): string {
-  return `rule${index}`;
+/** Returns the number of the decision of a rule, by its index. */
+export function ruleDecision(index: number): number {
+  return FIRST_RULE + index;
 }
 
-/** The verdicts of one policy, each of which counts, and marks what it allows. */
+/** Returns the number of the decision that a mark has. */
+export function decisionOf(mark: number): number {
+  return mark % RULES;
+}
+
+/** The verdicts of one policy, each of which marks the connection and counts. */
 class Verdicts {
-  readonly counters: readonly string[];
+  readonly #count: number;
   readonly #first: number;
 
   constructor({ rules }: NetworkPolicy, number: number) {
-    const { resolver, special, default: other, published } = COUNTER;
-    this.counters = [resolver, ...rules.map((_, index) => ruleCounter(index)), special, other, published];
+    this.#count = FIRST_RULE + rules.length;
     this.#first = number * RULES;
   }
 
@@ -58,21 +60,21 @@ class Verdicts {
     return `${this.#mark(0)}-${this.#mark(CUT - 1)}`;
   }
 
-  /** Returns the elements of the map from marks to counters. */
+  /** Returns the elements of the set of all marks. */
   elements(): string {
-    return this.counters.map((name, rule) => `${this.#mark(rule)} : "${name}"`).join(", ");
+    return Array.from({ length: this.#count }, (_, decision) => `${this.#mark(decision)} counter`).join(", ");
   }
 
-  allow(counter: string): string {
-    return `ct mark set ${this.#mark(this.counters.indexOf(counter))} counter name "${counter}" accept`;
+  allow(decision: number): string {
+    return `ct mark set ${this.#mark(decision)} goto allow`;
   }
 
-  decide(action: PolicyRule["action"], counter: string): string {
-    return action === "allow" ? this.allow(counter) : `counter name "${counter}" goto deny`;
+  decide(action: PolicyRule["action"], decision: number): string {
+    return action === "allow" ? this.allow(decision) : `ct mark set ${this.#mark(decision)} goto deny`;
   }
 
-  #mark(rule: number): string {
-    return `0x${(this.#first + rule).toString(16)}`;
+  #mark(decision: number): string {
+    return `0x${(this.#first + decision).toString(16)}`;
   }
 }
 
@@ -117,8 +119,7 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     `table ${POLICY_TABLE}`,
     `delete table ${POLICY_TABLE}`,
     `table ${POLICY_TABLE} {`,
-    ...verdicts.counters.map((name) => `  counter ${name} { }`),
-    `  map counted { type mark : counter; elements = { ${verdicts.elements()} }; }`,
+    `  set ${COUNTED_SET} { type mark; counter; elements = { ${verdicts.elements()} }; }`,
     `  set special { type ipv4_addr; flags interval; elements = { ${SPECIAL_NETWORKS.join(", ")} }; }`,
     ...nameSets(policy, names),
     ...forwardedQueries(names),
@@ -128,8 +129,11 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     `    iifname "${tap}" meta l4proto tcp reject with tcp reset`,
     "    drop",
     "  }",
+    "  chain allow {",
+    `    ct mark @${COUNTED_SET} accept`,
+    "  }",
     "  chain deny {",
-    "    ct state established goto cut",
+    `    ct mark @${COUNTED_SET} ct state established goto cut`,
     "    reject with icmpx admin-prohibited",
     "  }",
     ...decisions(policy, names, verdicts),
@@ -138,16 +142,16 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     // No rule matches what belongs to no connection.
     "    ct state invalid,untracked drop",
     `    ct mark ${verdicts.cut} goto cut`,
-    `    ct state established,related ct mark ${verdicts.allowed} counter name ct mark map @counted accept`,
+    `    ct state established,related ct mark ${verdicts.allowed} goto allow`,
     // An error about a connection that is not decided yet.
     "    ct state related drop",
     `    ${fromGuest} goto decide`,
-    `    ${toGuest} ct direction original ct status dnat ${verdicts.allow(COUNTER.published)}`,
+    `    ${toGuest} ct direction original ct status dnat ${verdicts.allow(DECISIONS.published)}`,
     `    ${toGuest} ct state established goto decide`,
     "  }",
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
-    ...(names.kind === "answered" ? answeredQueries() : []),
+    ...(names.kind === "answered" ? answeredQueries(verdicts) : []),
     ...checkedConnections(policy, verdicts),
     "    counter reject with icmpx admin-prohibited",
     "  }",
@@ -210,22 +214,22 @@ function checkedConnections({ rules }: NetworkPolicy, verdicts: Verdicts): strin
     const check = checkOf(rule);
     if (check === undefined) return [];
     const redirected = `iifname "${INSIDE.tap}" tcp dport ${CHECKERS[check]} ct status dnat`;
-    return [`    ${redirected} ${matchOf(rule, index)} ${verdicts.allow(ruleCounter(index))}`];
+    return [`    ${redirected} ${matchOf(rule, index)} ${verdicts.allow(ruleDecision(index))}`];
   });
   if (lines.length === 0) return [];
   const known = `iifname "${INSIDE.tap}" ct state established ct mark ${verdicts.allowed}`;
-  return [`    ${known} counter name ct mark map @counted accept`, ...lines];
+  return [`    ${known} goto allow`, ...lines];
 }
 
 /** Returns the rules for queries to the namespace's own resolver, and for what it asks itself. */
-function answeredQueries(): string[] {
+function answeredQueries(verdicts: Verdicts): string[] {
   const { tap, gateway } = INSIDE;
   const toResolver = `iifname "${tap}" ip daddr ${gateway}`;
   const inTime = `limit rate ${QUERIES.perS}/second burst ${QUERIES.burst} packets`;
   return [
-    `    ${toResolver} udp dport 53 ${inTime} counter name "${COUNTER.resolver}" accept`,
+    `    ${toResolver} udp dport 53 ${inTime} ${verdicts.allow(DECISIONS.resolver)}`,
     `    ${toResolver} udp dport 53 drop`,
-    `    ${toResolver} tcp dport 53 counter name "${COUNTER.resolver}" accept`,
+    `    ${toResolver} tcp dport 53 ${verdicts.allow(DECISIONS.resolver)}`,
     `    iifname "${UPLINK}" ct state established,related accept`,
   ];
 }
@@ -260,20 +264,20 @@ function output({ rules }: NetworkPolicy, names: Names): string[] {
  */
 function decisions({ rules, default: action }: NetworkPolicy, names: Names, verdicts: Verdicts): string[] {
   const { guest } = INSIDE;
-  const queries = `    ct status dnat ct original ip saddr ${guest} ${verdicts.allow(COUNTER.resolver)}`;
+  const queries = `    ct status dnat ct original ip saddr ${guest} ${verdicts.allow(DECISIONS.resolver)}`;
   return [
     "  chain decide {",
     // The queries of an earlier policy must not pass by the namespace's own resolver.
     ...(names.kind === "forwarded" ? [queries] : []),
-    `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(COUNTER.published)}`,
+    `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(DECISIONS.published)}`,
     ...rules.flatMap((rule, index) =>
       // What is checked was redirected, unless an earlier policy allowed it without.
       checkOf(rule) === undefined
-        ? [`    ${matchOf(rule, index)} ${verdicts.decide(rule.action, ruleCounter(index))}`]
+        ? [`    ${matchOf(rule, index)} ${verdicts.decide(rule.action, ruleDecision(index))}`]
         : [],
     ),
-    `    ct original ip daddr @special ${verdicts.decide("deny", COUNTER.special)}`,
-    `    ${verdicts.decide(action, COUNTER.default)}`,
+    `    ct original ip daddr @special ${verdicts.decide("deny", DECISIONS.special)}`,
+    `    ${verdicts.decide(action, DECISIONS.default)}`,
     "  }",
   ];
 }

@@ -32,7 +32,13 @@ import {
 } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import { NameResolver } from "#helper/name-resolver.ts";
-import { POLICY_NUMBER_MAX, POLICY_TABLE, policyProgram, UPLINK } from "#helper/policy-program.ts";
+import {
+  COUNTED_SET,
+  POLICY_NUMBER_MAX,
+  POLICY_TABLE,
+  policyProgram,
+  UPLINK,
+} from "#helper/policy-program.ts";
 import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { readMounts } from "#host/mounts.ts";
@@ -152,7 +158,7 @@ export class VmNetworks {
 
   /** Lists what is in force, see `PrivilegedPort.readNetworkRules`. @throws HearthError as `setPolicy` */
   async listRules(id: VmId, what: NetworkListing, signal: AbortSignal): Promise<string> {
-    const list = { rules: ["list", "ruleset"], counters: ["-j", "list", "counters", "table", ...POLICY] };
+    const list = { rules: ["list", "ruleset"], counters: ["-j", "list", "set", ...POLICY, COUNTED_SET] };
     const argv = [`--net=${this.#existing(id)}`, "nft", ...list[what]];
     return runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });
   }

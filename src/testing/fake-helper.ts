@@ -1,5 +1,5 @@
 import { HearthError } from "#base/error.ts";
-import { COUNTER, ruleCounter } from "#helper/policy-program.ts";
+import { DECISIONS, ruleDecision } from "#helper/policy-program.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
@@ -104,10 +104,9 @@ function networkVerbs(
     async readNetworkRules(vm, what) {
       const { rules } = policyOf(isolation, vm);
       if (what === "rules") return "table inet hearth { }\n";
-      const names = [...Object.values(COUNTER), ...rules.map((_, index) => ruleCounter(index))];
-      return JSON.stringify({
-        nftables: names.map((name) => ({ counter: { name, packets: 0, bytes: 0 } })),
-      });
+      const decisions = [...Object.values(DECISIONS), ...rules.map((_, index) => ruleDecision(index))];
+      const elem = decisions.map((val) => ({ elem: { val, counter: { packets: 0, bytes: 0 } } }));
+      return JSON.stringify({ nftables: [{ set: { elem } }] });
     },
     removeNetwork: async (vm) => void isolation.networks.delete(vm),
     listNetworks: async () => [...isolation.networks.keys()],

@@ -1,7 +1,7 @@
-/** Parses the counters of a network policy, as `nft -j list counters` prints them (libnftables-json(5)). Pure. */
+/** Parses the counters of a network policy, as `nft -j list set` prints them (libnftables-json(5)). Pure. */
 import * as z from "zod/mini";
 import { HearthError } from "#base/error.ts";
-import { COUNTER, ruleCounter } from "#helper/policy-program.ts";
+import { decisionOf, DECISIONS, ruleDecision } from "#helper/policy-program.ts";
 
 /** Packets of both directions, since the policy is in force. */
 export type PacketCount = { readonly packets: number; readonly bytes: number };
@@ -20,28 +20,29 @@ export type PolicyCounters = {
 };
 
 const count = z.int().check(z.nonnegative());
-const counter = z.object({ name: z.string(), packets: count, bytes: count });
-const listed = z.object({ nftables: z.array(z.object({ counter: z.optional(counter) })) });
+const element = z.object({
+  elem: z.object({ val: count, counter: z.object({ packets: count, bytes: count }) }),
+});
+const listed = z.object({
+  nftables: z.array(z.object({ set: z.optional(z.object({ elem: z.array(element) })) })),
+});
 
 /** @throws HearthError `host.tool_failed` for what no policy has */
 export function parseCounters(text: string): PolicyCounters {
   const { success, data } = listed.safeParse(JSON.parse(text));
-  const counters = new Map(
-    (success ? data.nftables : []).flatMap((entry) =>
-      entry.counter === undefined ? [] : [[entry.counter.name, entry.counter]],
-    ),
-  );
-  const read = (name: string): PacketCount => {
-    const found = counters.get(name);
-    if (found === undefined) throw new HearthError("host.tool_failed", `nft lists no counter ${name}.`);
+  const elements = (success ? data.nftables : []).flatMap(({ set }) => set?.elem ?? []);
+  const counters = new Map(elements.map(({ elem }) => [decisionOf(elem.val), elem.counter]));
+  const read = (decision: number): PacketCount => {
+    const found = counters.get(decision);
+    if (found === undefined) throw new HearthError("host.tool_failed", `nft lists no counter ${decision}.`);
     return { packets: found.packets, bytes: found.bytes };
   };
-  const ruleCount = counters.size - Object.keys(COUNTER).length;
+  const ruleCount = Math.max(0, counters.size - Object.keys(DECISIONS).length);
   return {
-    resolver: read(COUNTER.resolver),
-    rules: Array.from({ length: Math.max(0, ruleCount) }, (_, index) => read(ruleCounter(index))),
-    special: read(COUNTER.special),
-    published: read(COUNTER.published),
-    default: read(COUNTER.default),
+    resolver: read(DECISIONS.resolver),
+    rules: Array.from({ length: ruleCount }, (_, index) => read(ruleDecision(index))),
+    special: read(DECISIONS.special),
+    published: read(DECISIONS.published),
+    default: read(DECISIONS.default),
   };
 }
