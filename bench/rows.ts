@@ -7,6 +7,7 @@ import { EXEC } from "./rows/exec.ts";
 import { FORK } from "./rows/fork.ts";
 import { IDLE } from "./rows/idle.ts";
 import { LS } from "./rows/ls.ts";
+import { NAMESPACES } from "./rows/namespaces.ts";
 import { NETWORK } from "./rows/network.ts";
 import { PAUSE } from "./rows/pause.ts";
 import { POOL } from "./rows/pool.ts";
@@ -34,6 +35,7 @@ export const ROWS: readonly Row[] = [
   WARM,
   WARM_BARE,
   NETWORK,
+  NAMESPACES,
   POOL,
   FORK,
   PAUSE,
