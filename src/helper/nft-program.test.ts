@@ -107,7 +107,9 @@ test("what is to be checked is redirected, unless an earlier rule decides, and o
     'iifname "tap0" ct original ip daddr 198.51.100.0/24 accept',
     `iifname "tap0" ${checked} redirect to :8443`,
   ]);
-  assert.ok(chain(program, "output").includes(`meta skgid 65534 ${checked} accept`));
+  const sent = chain(program, "output").join("\n");
+  assert.match(sent, /ct state established ct mark 0x5000-0x5ffe accept\n/);
+  assert.ok(sent.includes(`meta skgid 65534 ${checked} ct mark set 0x5005 accept`));
   assert.doesNotMatch(chain(program, "decide").join("\n"), /names1/);
   assert.match(
     chain(program, "input").join("\n"),

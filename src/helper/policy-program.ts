@@ -52,28 +52,29 @@ class Verdicts {
 
   /** The mark of a connection that was cut. */
   get cut(): string {
-    return this.#mark(CUT);
+    return this.mark(CUT);
   }
 
   /** The marks of connections that the policy allows. */
   get allowed(): string {
-    return `${this.#mark(0)}-${this.#mark(CUT - 1)}`;
+    return `${this.mark(0)}-${this.mark(CUT - 1)}`;
   }
 
   /** Returns the elements of the set of all marks. */
   elements(): string {
-    return Array.from({ length: this.#count }, (_, decision) => `${this.#mark(decision)} counter`).join(", ");
+    return Array.from({ length: this.#count }, (_, decision) => `${this.mark(decision)} counter`).join(", ");
   }
 
   allow(decision: number): string {
-    return `ct mark set ${this.#mark(decision)} goto allow`;
+    return `ct mark set ${this.mark(decision)} goto allow`;
   }
 
   decide(action: PolicyRule["action"], decision: number): string {
-    return action === "allow" ? this.allow(decision) : `ct mark set ${this.#mark(decision)} goto deny`;
+    return action === "allow" ? this.allow(decision) : `ct mark set ${this.mark(decision)} goto deny`;
   }
 
-  #mark(decision: number): string {
+  /** Returns the mark of a connection that is decided so. */
+  mark(decision: number): string {
     return `0x${(this.#first + decision).toString(16)}`;
   }
 }
@@ -155,7 +156,7 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     ...checkedConnections(policy, verdicts),
     "    counter reject with icmpx admin-prohibited",
     "  }",
-    ...output(policy, names),
+    ...output(policy, names, verdicts),
     "}",
     "",
   ].join("\n");
@@ -238,11 +239,18 @@ function answeredQueries(verdicts: Verdicts): string[] {
  * Returns the chain for what processes of the namespace send. A VMM that was taken over could open sockets there, which
  * no other chain sees.
  */
-function output({ rules }: NetworkPolicy, names: Names): string[] {
+function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): string[] {
   const queries =
     names.kind === "answered"
       ? ["udp", "tcp"].map((protocol) => `    ip daddr ${names.resolver} ${protocol} dport 53 accept`)
       : [];
+  const checked = rules.flatMap((rule, index) => {
+    if (checkOf(rule) === undefined) return [];
+    const mark = verdicts.mark(ruleDecision(index));
+    return [`    meta skgid ${RESOLVER_GID} ${matchOf(rule, index)} ct mark set ${mark} accept`];
+  });
+  // The last packets of a connection have no process any more.
+  if (checked.length > 0) checked.unshift(`    ct state established ct mark ${verdicts.allowed} accept`);
   return [
     "  chain output {",
     "    type filter hook output priority filter; policy drop;",
@@ -250,9 +258,7 @@ function output({ rules }: NetworkPolicy, names: Names): string[] {
     // Errors about what comes in, by the kernel: a process would need a raw socket for them.
     "    icmp type { destination-unreachable, time-exceeded, parameter-problem } accept",
     ...queries,
-    ...rules.flatMap((rule, index) =>
-      checkOf(rule) === undefined ? [] : [`    meta skgid ${RESOLVER_GID} ${matchOf(rule, index)} accept`],
-    ),
+    ...checked,
     "    counter",
     "  }",
   ];
