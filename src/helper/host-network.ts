@@ -2,7 +2,7 @@
  * Prepares the host for the networks of VMs, and restores it after the last one. A file beside the namespaces tells
  * whether Hearth made the host a router: tables of nftables are flushed by others at times.
  */
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { allEnded } from "#base/all-ended.ts";
 import { HOST_TABLE, hostProgram } from "#helper/nft-program.ts";
@@ -15,7 +15,6 @@ import { LINK_PREFIX } from "#model/inside-addresses.ts";
 export const TOOL_MS = 10_000;
 export const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const LOCK_FILE = ".lock";
-/** Exists if the host was no router before. */
 const ROUTER_FILE = ".router";
 
 /** The parts of a VM's network that are made while nothing restores the host. */
@@ -37,7 +36,7 @@ export async function prepareHost<Result>(
   using _lock = await lock(dir, signal);
   const [table] = await allEnded([readTable(signal), makeLinks()]);
   const forwards = readFileSync(FORWARDING, "utf8").trim() !== "0";
-  const madeRouter = join(dir, ROUTER_FILE);
+  const madeRouter = routerFile(dir);
   if (!forwards) writeFileSync(madeRouter, "");
   const rules = hostProgram(existsSync(madeRouter));
   if (table?.includes(rules.version) !== true) await loadRules(rules.program, signal);
@@ -50,13 +49,21 @@ export async function restoreHost(dir: string, signal: AbortSignal): Promise<voi
   using _lock = await lock(dir, signal);
   const names = listLinks();
   if (names.some((name) => name.startsWith(LINK_PREFIX))) return;
-  const madeRouter = join(dir, ROUTER_FILE);
+  const madeRouter = routerFile(dir);
   if (existsSync(madeRouter)) {
     writeFileSync(FORWARDING, "0\n");
     rmSync(madeRouter);
   }
   if ((await readTable(signal)) === undefined) return;
   await loadRules(`delete table ${HOST_TABLE}\n`, signal);
+}
+
+/**
+ * Returns the file that exists if this host was no router before. Hosts that are containers may share the directory, so
+ * it has the number of the network namespace.
+ */
+function routerFile(dir: string): string {
+  return join(dir, `${ROUTER_FILE}-${statSync("/proc/self/ns/net").ino}`);
 }
 
 /** Returns the host's table as nft(8) prints it, if it exists. */

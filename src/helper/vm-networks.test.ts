@@ -42,6 +42,8 @@ test("a host that was no router forwards for VMs only, and nothing after the las
   play(t, "closed"),
 );
 
+test("two hosts that share a directory each forward as they did before", { skip }, (t) => play(t, "shared"));
+
 test("an address that another route has is left to it, and the VM gets the next", { skip }, (t) =>
   play(t, "taken"),
 );

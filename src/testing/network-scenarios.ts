@@ -98,6 +98,25 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     assert.equal(await hostState(), before);
   },
 
+  async shared() {
+    writeFileSync(FORWARDING, "0");
+    const before = await hostState();
+    await make();
+    await tell("unshare", "--net", process.execPath, fileURLToPath(import.meta.url), "neighbour", dir);
+    assert.equal(readFileSync(FORWARDING, "utf8"), "1\n");
+    await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  /** The other host of `shared`. */
+  async neighbour() {
+    const other = parseVmId("vm-cccccccccccc");
+    writeFileSync(FORWARDING, "0");
+    await make(other);
+    await remove(other);
+    assert.equal(readFileSync(FORWARDING, "utf8"), "0\n");
+  },
+
   async router() {
     writeFileSync(FORWARDING, "1");
     await tell("nft", "add", "table", "inet", "theirs");
