@@ -19,6 +19,7 @@ const DNS_PORT = 53;
 /** More than all addresses of a policy's domains. */
 const ANSWER_MAX_BYTES = 16 * 1024 * 1024;
 const SECONDS_MAX = 86_400;
+const ERROR_MAX_CHARS = 200;
 /** The time for the resolver's processes to end. */
 const END_MS = 1_000;
 
@@ -102,21 +103,26 @@ export class NameResolver {
 
   /** Asks it one thing. @throws HearthError `host.tool_failed` */
   async #ask(request: unknown, timeoutMs: number, signal: AbortSignal): Promise<z.infer<typeof response>> {
+    signal.throwIfAborted();
     const inTime = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const socket = connect({ path: this.#socket, signal: inTime });
-    let said: string;
+    let said: unknown;
     try {
       socket.end(`${JSON.stringify(request)}\n`);
-      said = (await readLines(socket, ANSWER_MAX_BYTES).next()).value ?? "";
+      said = parseJson((await readLines(socket, ANSWER_MAX_BYTES).next()).value ?? "");
     } catch (cause) {
       signal.throwIfAborted();
       throw new HearthError("host.tool_failed", "The resolver of the VM does not answer.", { cause });
     } finally {
       socket.destroy();
     }
-    const { success, data } = response.safeParse(parseJson(said));
+    const { success, data } = response.safeParse(said);
     if (success && data.error === undefined) return data;
-    throw new HearthError("host.tool_failed", `The resolver of the VM has failed: ${data?.error ?? said}`);
+    const reason = data?.error?.slice(0, ERROR_MAX_CHARS) ?? "its answer is malformed";
+    throw new HearthError(
+      "host.tool_failed",
+      `The resolver of the VM has failed: ${JSON.stringify(reason)}.`,
+    );
   }
 }
 
