@@ -277,7 +277,7 @@ function decisions({ rules, default: action }: NetworkPolicy, names: Names, verd
     ...(names.kind === "forwarded" ? [queries] : []),
     `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(DECISIONS.published)}`,
     ...rules.flatMap((rule, index) =>
-      // What is checked was redirected, unless an earlier policy allowed it without.
+      // Checked connections were redirected, unless an earlier policy allowed them directly.
       checkOf(rule) === undefined
         ? [`    ${matchOf(rule, index)} ${verdicts.decide(rule.action, ruleDecision(index))}`]
         : [],

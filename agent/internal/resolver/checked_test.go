@@ -205,7 +205,7 @@ func TestAConnectionIsResetWhenThePolicyDoesNotAllowItAnyMore(t *testing.T) {
 	}
 	parser.Configure(Config{Upstream: config.Upstream, Rules: config.Rules[1:]})
 	if err := talk(); err == nil {
-		t.Error("it goes on")
+		t.Error("it continues")
 	}
 }
 
@@ -304,7 +304,7 @@ func TestAWebSocketPassesAndIsResetWithItsPolicy(t *testing.T) {
 	}
 	parser.Configure(Config{Upstream: config.Upstream})
 	if _, err := io.ReadFull(stream, make([]byte, 1)); err == nil {
-		t.Error("it goes on")
+		t.Error("it continues")
 	}
 }
 

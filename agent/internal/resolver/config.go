@@ -10,8 +10,8 @@
 //	                   │ control socket
 //	                 helper of hearthd
 //
-// The parser reads what the guest sends. It has no capability, and an empty root directory. The guard has CAP_NET_ADMIN,
-// and reads messages of the parser, which it does not trust.
+// The parser reads what the guest sends. It has no capability, and a root directory with the programs of Hearth alone.
+// The guard has CAP_NET_ADMIN, and reads messages of the parser, which it does not trust.
 package resolver
 
 import (
