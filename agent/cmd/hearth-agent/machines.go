@@ -62,7 +62,7 @@ func newInitMachine(booted boot.Booted, runner *execs.Runner, logger *log.Logger
 }
 
 func newGuest(logger *log.Logger) identity.Guest {
-	return identity.Guest{Root: "/", Kernel: identity.Linux{}, Keys: hostkeys.New(logger)}
+	return identity.Guest{Root: "/", Kernel: &identity.Linux{}, Keys: hostkeys.New(logger)}
 }
 
 func newFreezer(runner *execs.Runner, logger *log.Logger) *freezer.Freezer {

@@ -48,9 +48,8 @@ type Kernel interface {
 	SetHostname(name string) error
 	SetClock(unixNs int64) error
 	AddEntropy(seed []byte) error
+	// SetUpNetwork removes what the interface has learned of neighbours, too.
 	SetUpNetwork(ctx context.Context, network Network) error
-	// FlushNeighbours removes the learned entries of the interface's neighbour table.
-	FlushNeighbours(ctx context.Context, network Network) error
 	BootID() (text string, err error)
 	// ShowBootID makes the file's text the kernel's boot id. Idempotent.
 	ShowBootID(path string) error
@@ -128,8 +127,6 @@ func (g Guest) Configure(ctx context.Context, id Identity) Outcome {
 	}
 	// A restored guest without an interface keeps its lo as it was.
 	try(!id.Restored || id.Network.Interface != "", "The network could not be set up", func() error { return g.Kernel.SetUpNetwork(ctx, id.Network) })
-	try(id.Restored && id.Network.Interface != "", "The snapshot's neighbours are still known",
-		func() error { return g.Kernel.FlushNeighbours(ctx, id.Network) })
 	nameservers := id.Network.Nameservers
 	try(len(nameservers) > 0, "/etc/resolv.conf could not be written", func() error { return g.writeResolvConf(nameservers) })
 	return out

@@ -27,10 +27,6 @@ func (k *fakeKernel) AddEntropy([]byte) error       { return k.call("entropy") }
 func (k *fakeKernel) SetUpNetwork(_ context.Context, n Network) error {
 	return k.call("network " + n.Interface)
 }
-
-func (k *fakeKernel) FlushNeighbours(_ context.Context, n Network) error {
-	return k.call("neighbours " + n.Interface)
-}
 func (k *fakeKernel) BootID() (string, error) { return kernelsBootID, nil }
 func (k *fakeKernel) ShowBootID(path string) error {
 	k.bootID = path

@@ -11,16 +11,18 @@ import (
 )
 
 // Linux is the running kernel.
-type Linux struct{}
+type Linux struct {
+	network Network // That was set up last.
+}
 
 // Smaller differences are left alone: they are partly the time of the message itself, and steps disturb programs.
 const clockTolerance = 50 * time.Millisecond
 
 // SetHostname sets the kernel's node name.
-func (Linux) SetHostname(name string) error { return unix.Sethostname([]byte(name)) }
+func (*Linux) SetHostname(name string) error { return unix.Sethostname([]byte(name)) }
 
 // SetClock steps the real-time clock to the host's if it is wrong.
-func (Linux) SetClock(unixNs int64) error {
+func (*Linux) SetClock(unixNs int64) error {
 	off := time.Since(time.Unix(0, unixNs)).Abs()
 	if off <= clockTolerance {
 		return nil
@@ -32,13 +34,13 @@ func (Linux) SetClock(unixNs int64) error {
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
 // BootID returns the kernel's boot id with its newline.
-func (Linux) BootID() (string, error) {
+func (*Linux) BootID() (string, error) {
 	text, err := os.ReadFile(bootIDFile)
 	return string(text), err
 }
 
 // ShowBootID mounts the file over the kernel's own, which cannot be written.
-func (Linux) ShowBootID(path string) error {
+func (*Linux) ShowBootID(path string) error {
 	ours, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -55,7 +57,7 @@ func (Linux) ShowBootID(path string) error {
 
 // AddEntropy mixes the seed into the kernel's generator, credits it, and reseeds at once: two guests that were restored
 // from one snapshot must not draw the same numbers.
-func (Linux) AddEntropy(seed []byte) error {
+func (*Linux) AddEntropy(seed []byte) error {
 	random, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open /dev/urandom: %w", err)

@@ -15,8 +15,21 @@ import (
 // The device may be found a moment after the agent has started.
 const linkTimeout = 3 * time.Second
 
-// SetUpNetwork brings up lo, and the interface with exactly the given addresses, gateway and MAC.
-func (Linux) SetUpNetwork(ctx context.Context, network Network) error {
+// SetUpNetwork brings up lo, and the interface with exactly the given addresses, gateway and MAC, and without neighbours
+// of an earlier network.
+func (k *Linux) SetUpNetwork(ctx context.Context, network Network) error {
+	if k.isKnown(network) && changeMAC(network) == nil {
+		return nil
+	}
+	k.network = Network{}
+	if err := setUp(ctx, network); err != nil {
+		return err
+	}
+	k.network = network
+	return nil
+}
+
+func setUp(ctx context.Context, network Network) error {
 	if lo, err := netlink.LinkByName("lo"); err != nil {
 		return fmt.Errorf("lo: %w", err)
 	} else if err := netlink.LinkSetUp(lo); err != nil {
@@ -36,6 +49,9 @@ func (Linux) SetUpNetwork(ctx context.Context, network Network) error {
 		return fmt.Errorf("%s: %w", network.Interface, err)
 	}
 	if err := replaceAddresses(link, network.Addresses); err != nil {
+		return err
+	}
+	if err := flushNeighbours(link); err != nil {
 		return err
 	}
 	if network.Gateway == "" {
@@ -102,12 +118,8 @@ func setMAC(link netlink.Link, text string) error {
 	return nil
 }
 
-// FlushNeighbours keeps the permanent entries, which a user has added.
-func (Linux) FlushNeighbours(ctx context.Context, network Network) error {
-	link, err := waitForLink(ctx, network.Interface)
-	if err != nil {
-		return err
-	}
+// flushNeighbours keeps the permanent entries, which a user has added.
+func flushNeighbours(link netlink.Link) error {
 	neighbours, err := netlink.NeighList(link.Attrs().Index, 0)
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)

@@ -22,7 +22,7 @@ func TestARestoredGuestGetsItsIdentityEntropyFirst(t *testing.T) {
 	if out := g.Configure(context.Background(), restored); len(out.Warnings)+len(out.NotRenewed) != 0 {
 		t.Fatal(out)
 	}
-	want := []string{"entropy", "clock", "boot id", "hostname web-1", "keys of root@web-1", "network eth0", "neighbours eth0"}
+	want := []string{"entropy", "clock", "boot id", "hostname web-1", "keys of root@web-1", "network eth0"}
 	if !slices.Equal(kernel.calls, want) {
 		t.Errorf("got %v", kernel.calls)
 	}
@@ -119,12 +119,21 @@ func inNewNetwork(t *testing.T) netlink.Link {
 func TestARestoredGuestGetsItsOwnAddressesInTheNetworkOfTheOldOnes(t *testing.T) {
 	link := inNewNetwork(t)
 	ctx := context.Background()
-	for _, network := range []Network{
-		{Interface: "eth0", MAC: "02:00:00:00:00:01", Addresses: []string{"10.9.0.2/24"}, Gateway: "10.9.0.1"},
-		{Interface: "eth0", MAC: "02:00:00:00:00:02", Addresses: []string{"10.9.0.3/24"}, Gateway: "10.9.0.1"},
-	} {
-		if err := (Linux{}).SetUpNetwork(ctx, network); err != nil {
+	var kernel Linux
+	first := Network{
+		Interface: "eth0", MAC: "02:00:00:00:00:01", Addresses: []string{"10.9.0.2/24"}, Gateway: "10.9.0.1",
+	}
+	other := first
+	other.MAC, other.Addresses = "02:00:00:00:00:02", []string{"10.9.0.3/24"}
+	copied := other
+	copied.MAC = "02:00:00:00:00:03"
+	for _, network := range []Network{first, other, copied, other} {
+		addNeighbour(t, link, "10.9.0.1", netlink.NUD_STALE)
+		if err := kernel.SetUpNetwork(ctx, network); err != nil {
 			t.Fatal(err)
+		}
+		if got := knownNeighbours(t, link); len(got) > 0 {
+			t.Errorf("%s: got %v", network.MAC, got)
 		}
 		now, err := netlink.LinkByName("eth0")
 		if err != nil || now.Attrs().HardwareAddr.String() != network.MAC {
@@ -141,33 +150,68 @@ func TestARestoredGuestGetsItsOwnAddressesInTheNetworkOfTheOldOnes(t *testing.T)
 	}
 }
 
+func TestAnInterfaceThatAUserHasChangedIsSetUpAgain(t *testing.T) {
+	link := inNewNetwork(t)
+	ctx := context.Background()
+	network := Network{
+		Interface: "eth0", MAC: "02:00:00:00:00:01", Addresses: []string{"10.9.0.2/24"}, Gateway: "10.9.0.1",
+	}
+	for name, change := range map[string]func() error{
+		"another address": func() error {
+			return replaceAddresses(link, []string{"10.8.0.2/24"})
+		},
+		"down": func() error { return netlink.LinkSetDown(link) },
+	} {
+		var kernel Linux
+		if err := errors.Join(kernel.SetUpNetwork(ctx, network), change(), kernel.SetUpNetwork(ctx, network)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		routes, err := netlink.RouteGet(net.ParseIP("192.0.2.1"))
+		if err != nil || len(routes) != 1 || routes[0].Gw.String() != network.Gateway || routes[0].Src.String() != "10.9.0.2" {
+			t.Errorf("%s: got %v, %v", name, routes, err)
+		}
+	}
+}
+
 func TestNeighboursAreRemovedExceptPermanentOnes(t *testing.T) {
 	link := inNewNetwork(t)
 	if err := netlink.LinkSetUp(link); err != nil {
 		t.Fatal(err)
 	}
-	for ip, state := range map[string]int{"10.9.0.1": netlink.NUD_STALE, "10.9.0.9": netlink.NUD_PERMANENT} {
-		err := netlink.NeighSet(&netlink.Neigh{
-			LinkIndex: link.Attrs().Index, State: state, IP: net.ParseIP(ip),
-			HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := (Linux{}).FlushNeighbours(context.Background(), Network{Interface: "eth0"}); err != nil {
+	addNeighbour(t, link, "10.9.0.1", netlink.NUD_STALE)
+	addNeighbour(t, link, "10.9.0.9", netlink.NUD_PERMANENT)
+	if err := flushNeighbours(link); err != nil {
 		t.Fatal(err)
 	}
-	left, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+	if got := knownNeighbours(t, link); len(got) != 1 || got[0] != "10.9.0.9" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func addNeighbour(t *testing.T, link netlink.Link, ip string, state int) {
+	t.Helper()
+	err := netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: link.Attrs().Index, State: state, IP: net.ParseIP(ip),
+		HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, neighbour := range left {
-		known := neighbour.State&(netlink.NUD_FAILED|netlink.NUD_NONE) == 0
-		if known != neighbour.IP.Equal(net.ParseIP("10.9.0.9")) {
-			t.Errorf("got %v, in state %d", neighbour, neighbour.State)
+}
+
+func knownNeighbours(t *testing.T, link netlink.Link) []string {
+	t.Helper()
+	neighbours, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, neighbour := range neighbours {
+		if neighbour.State&(netlink.NUD_FAILED|netlink.NUD_NONE) == 0 {
+			known = append(known, neighbour.IP.String())
 		}
 	}
+	return known
 }
 
 func TestTheKernelShowsTheFileAsItsBootID(t *testing.T) {
@@ -179,7 +223,7 @@ func TestTheKernelShowsTheFileAsItsBootID(t *testing.T) {
 	if err != nil {
 		t.Skipf("this user cannot make a mount namespace: %v", err)
 	}
-	g := Guest{Root: t.TempDir(), Kernel: Linux{}}
+	g := Guest{Root: t.TempDir(), Kernel: &Linux{}}
 	seen := map[string]bool{}
 	for range 3 {
 		if err := g.renewBootID(); err != nil {
