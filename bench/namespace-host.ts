@@ -2,20 +2,22 @@
  * A host with the networks of some VMs, in a network namespace of its own, which `rows/namespaces.ts` starts. Makes and
  * removes one more for each line of stdin, and prints how long making it took, in milliseconds.
  */
+import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { VmNetworks } from "#helper/vm-networks.ts";
+import { networkPrograms, VmNetworks } from "#helper/vm-networks.ts";
 import { parseVmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 
 const [, , dir = "", count = "0"] = process.argv;
 const FIRST_UID = 1_970_100_000;
+const PROGRAMS = networkPrograms(join(import.meta.dirname, "../build/agent"));
 const { signal: never } = new AbortController();
 /** Returns an id of letters, which is all that every id may have. */
 const idOf = (at: number): string =>
   `vm-${String(at)
     .replaceAll(/\d/g, (digit) => "abcdefghij".charAt(Number(digit)))
     .padStart(12, "z")}`;
-const networks = new VmNetworks(dir, "", () => FIRST_UID);
+const networks = new VmNetworks(dir, PROGRAMS, () => FIRST_UID);
 const make = (at: number): Promise<void> =>
   networks.make(parseVmId(idOf(at)), { mac: "02:00:00:00:00:0a", policy: INTERNET }, never);
 const remove = (at: number): Promise<void> => networks.remove(parseVmId(idOf(at)), never);

@@ -23,7 +23,7 @@ const settings = z.strictObject({
   }),
   uids: z.strictObject({ first: z.int().check(z.positive()), count: z.int().check(z.positive()) }),
   programs: z.strictObject({ programs: texts, dirs: texts }),
-  resolver: absolute,
+  networkPrograms: z.strictObject({ netns: absolute, resolver: absolute }),
   tools: texts,
   owner: z.strictObject({ uid, gid: uid }),
 });

@@ -6,7 +6,7 @@ import { rmSync } from "node:fs";
 import { connect } from "node:net";
 import * as z from "zod/mini";
 import { HearthError } from "#base/error.ts";
-import { TOOL_MS } from "#helper/host-network.ts";
+import { TOOL_MS } from "#helper/netns-program.ts";
 import { parseJson, readLines } from "#helper/message-lines.ts";
 import { nameSet } from "#helper/policy-program.ts";
 import type { LearnedAddress } from "#helper/policy-program.ts";

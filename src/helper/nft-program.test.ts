@@ -29,7 +29,7 @@ function chain(program: string, name: string): string[] {
 }
 
 test("the rules of a policy are in their order, before special networks and the default", () => {
-  assert.deepEqual(chain(guestProgram(NETWORK, FORWARDED, "198.18.0.2", 5), "decide"), [
+  assert.deepEqual(chain(guestProgram(NETWORK, FORWARDED, 5), "decide"), [
     "ct status dnat ct original ip saddr 192.0.0.2 ct mark set 0x5000 goto allow",
     "ct status dnat ct original ip saddr != 192.0.0.2 ct mark set 0x5002 goto allow",
     "ct original ip daddr 10.20.1.0/24 ct mark set 0x5004 goto deny",
@@ -41,13 +41,13 @@ test("the rules of a policy are in their order, before special networks and the 
 });
 
 test("what belongs to no connection is dropped before any rule, which could not match it", () => {
-  const [, first] = chain(guestProgram(NETWORK, FORWARDED, "198.18.0.2", 5), "forward");
+  const [, first] = chain(guestProgram(NETWORK, FORWARDED, 5), "forward");
   assert.equal(first, "ct state invalid,untracked drop");
 });
 
 test("a guest without a resolver has no way to one", () => {
-  assert.doesNotMatch(guestProgram(NETWORK, { kind: "none" }, "198.18.0.2", 5), /dnat ip|dport 53/);
-  assert.match(guestProgram(NETWORK, FORWARDED, "198.18.0.2", 5), /udp dport 53 dnat ip to 192\.0\.2\.53/);
+  assert.doesNotMatch(guestProgram(NETWORK, { kind: "none" }, 5), /dnat ip|dport 53/);
+  assert.match(guestProgram(NETWORK, FORWARDED, 5), /udp dport 53 dnat ip to 192\.0\.2\.53/);
 });
 
 test("a rule for a domain has the addresses of its names, of which none is special", () => {
@@ -61,7 +61,6 @@ test("a rule for a domain has the addresses of its names, of which none is speci
   const program = guestProgram(
     { ...NETWORK, policy: { default: "deny", rules } },
     { kind: "answered", resolver: "192.0.2.53", learned },
-    "198.18.0.2",
     5,
   );
   assert.match(program, /set names0 \{[^}]*elements = \{ 198\.51\.100\.7 timeout 60s \};/);
@@ -76,8 +75,7 @@ test("a rule for a domain has the addresses of its names, of which none is speci
 });
 
 test("a process of the namespace sends to the guest only, and its resolver to that of the host", () => {
-  const sent = (names: Names): string =>
-    chain(guestProgram(NETWORK, names, "198.18.0.2", 5), "output").join("\n");
+  const sent = (names: Names): string => chain(guestProgram(NETWORK, names, 5), "output").join("\n");
   assert.match(
     sent(FORWARDED),
     /policy drop;\noifname \{ "tap0", "lo" \} accept\nicmp type \{.*\} accept\ncounter$/,
@@ -100,7 +98,7 @@ test("what is to be checked is redirected, unless an earlier rule decides, and o
     ],
   };
   const names: Names = { kind: "answered", resolver: "192.0.2.53", learned: [] };
-  const program = guestProgram({ ...NETWORK, policy }, names, "198.18.0.2", 5);
+  const program = guestProgram({ ...NETWORK, policy }, names, 5);
   const address = "ct original ip daddr";
   const checked = `${address} != @special ${address} @names1 meta l4proto tcp ct original proto-dst 443-443`;
   assert.deepEqual(chain(program, "checks").slice(1), [
@@ -119,7 +117,7 @@ test("what is to be checked is redirected, unless an earlier rule decides, and o
 
 test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, async () => {
   const inside = (policy: NetworkPolicy, names: Names): string =>
-    guestProgram({ ...NETWORK, policy, publish: PORTS }, names, "198.18.0.2", 5).replace(
+    guestProgram({ ...NETWORK, policy, publish: PORTS }, names, 5).replace(
       '"tap0" priority',
       '"lo" priority',
     );
@@ -141,16 +139,11 @@ test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, a
     inside(domains, { kind: "answered", resolver: "192.0.2.53", learned }),
   ];
   const limited = packetLimitProgram({ opsPerS: 100, opsBurst: 200 }) + packetLimitProgram({});
-  const published = publishProgram("ip hearth_a", "hvmaaaaaaaaaaaa", PORTS, "198.18.0.2");
-  for (const program of [
-    ...guests,
-    hostProgram(false).program,
-    hostProgram(true).program,
-    published,
-    limited,
-  ]) {
+  const published = publishProgram("hearth_a", "hvmaaaaaaaaaaaa", PORTS);
+  for (const program of [...guests, hostProgram(false).rules, hostProgram(true).rules, published, limited]) {
     const argv = ["--net", "nft", "--check", "-f", "-"];
-    const checked = await run("unshare", argv, { input: program, timeoutMs: 10_000, signal: never });
+    const input = `define address = 198.18.0.2\n${program}`;
+    const checked = await run("unshare", argv, { input, timeoutMs: 10_000, signal: never });
     assert.ok(checked.ok, checked.stderr);
   }
 });

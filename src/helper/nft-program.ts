@@ -13,6 +13,9 @@ import type { RateLimit } from "#model/rate-limit.ts";
 /** Contains the address of each running VM, which the host translates to its own. */
 export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
 
+/** Stands for the VM's address on the host in programs that are loaded when it has one. */
+const ADDRESS_VARIABLE = "$address";
+
 export type EnforcedPolicy = {
   readonly policy: NetworkPolicy;
   /** The IPv4 address of the resolver that the guest's queries go to, or those of the namespace's own resolver. */
@@ -28,19 +31,18 @@ export type GuestNetwork = EnforcedPolicy & {
 };
 
 /**
- * Returns the program for the namespace of a VM with this address on the host.
+ * Returns the program for the namespace of a VM. $address is the VM's address on the host in it.
  * @param policyNumber see `policyProgram`
  */
 export function guestProgram(
   { mac, policy, publish = [] }: Pick<GuestNetwork, "mac" | "policy" | "publish">,
   names: Names,
-  address: string,
   policyNumber: number,
 ): string {
   const { guest, tap } = INSIDE;
   const toGuest = publish.map(
     ({ protocol, guestPort }) =>
-      `iifname "${UPLINK}" ip daddr ${address} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
+      `iifname "${UPLINK}" ip daddr ${ADDRESS_VARIABLE} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
   );
   return [
     "table netdev hearth {",
@@ -58,7 +60,7 @@ export function guestProgram(
     "  }",
     "  chain to_uplink {",
     "    type nat hook postrouting priority srcnat; policy accept;",
-    `    oifname "${UPLINK}" snat ip to ${address}`,
+    `    oifname "${UPLINK}" snat ip to ${ADDRESS_VARIABLE}`,
     "  }",
     "}",
     policyProgram(policy, names, policyNumber),
@@ -103,21 +105,17 @@ export function bandwidthCommand(
 }
 
 /**
- * Returns the program for the host that publishes ports of a VM with this address, in a table of its own.
+ * Returns the program for the host that publishes ports of a VM, in a table of its own of family ip. $address is the VM's
+ * address on the host in it.
  * @param link the host's end of the VM's network, which may carry addresses of the loopback
  */
-export function publishProgram(
-  table: string,
-  link: string,
-  publish: readonly PublishedPort[],
-  address: string,
-): string {
+export function publishProgram(table: string, link: string, publish: readonly PublishedPort[]): string {
   const rules = publish.map(({ address: on, hostPort, guestPort, protocol }) => {
     const here = on === "0.0.0.0" ? "fib daddr type local" : `ip daddr ${on}`;
-    return `    ${here} ${protocol} dport ${hostPort} dnat to ${address}:${guestPort}`;
+    return `    ${here} ${protocol} dport ${hostPort} dnat to ${ADDRESS_VARIABLE}:${guestPort}`;
   });
   return [
-    `table ${table} {`,
+    `table ip ${table} {`,
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
     `    iifname "${LINK_PREFIX}*" accept`,
@@ -142,8 +140,8 @@ export function publishProgram(
 export const HOST_TABLE = "inet hearth";
 const VERSION_CHARS = 16;
 
-/** The program for the host, and a text that is in the listing of its table, and of no other version's. */
-export type HostProgram = { readonly program: string; readonly version: string };
+/** The program for the host, and a chain of its table, which no other version has. */
+export type HostProgram = { readonly rules: string; readonly version: string };
 
 /**
  * Returns the program for the host. Loading it again replaces it in one transaction.
@@ -151,17 +149,18 @@ export type HostProgram = { readonly program: string; readonly version: string }
  */
 export function hostProgram(madeRouter: boolean): HostProgram {
   const chains = hostChains(madeRouter);
-  const version = createHash("sha256").update(chains).digest("hex").slice(0, VERSION_CHARS);
-  const program = [
+  const version = `version_${createHash("sha256").update(chains).digest("hex").slice(0, VERSION_CHARS)}`;
+  const rules = [
     `table ${HOST_TABLE}`,
     `delete table ${HOST_TABLE}`,
     `table ${HOST_TABLE} {`,
-    `  comment "version ${version}"`,
+    `  chain ${version} {`,
+    "  }",
     chains,
     "}",
     "",
   ].join("\n");
-  return { program, version };
+  return { rules, version };
 }
 
 function hostChains(madeRouter: boolean): string {

@@ -18,6 +18,7 @@ import { isStale, UidLeases } from "#helper/uid-leases.ts";
 import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
 import { VmNetworks } from "#helper/vm-networks.ts";
+import type { NetworkPrograms } from "#helper/vm-networks.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
 import type { VmmPrograms } from "#helper/vmm-programs.ts";
 import { joinCgroup, makeCgroup, removeCgroup } from "#host/cgroup.ts";
@@ -43,8 +44,8 @@ export type VerbOptions = {
   readonly uids: UidRange;
   /** The programs that may be VMMs; by default none. */
   readonly programs?: VmmPrograms | undefined;
-  /** The path of hearth-resolver; by default none, and no policy has domains. */
-  readonly resolver?: string | undefined;
+  /** By default those on PATH. */
+  readonly networkPrograms?: NetworkPrograms | undefined;
   /** The tools that may work on disks: names on PATH; by default none. */
   readonly tools?: readonly string[] | undefined;
   /** hearthd's user, who owns the files that no VM has; by default the user of this process. */
@@ -88,7 +89,11 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#files = new VmFiles(options.roots, this.#leases, this.#owner, this.#isRoot);
-    this.#networks = new VmNetworks(options.roots.networks, options.resolver ?? "", (id) => this.#uidOf(id));
+    this.#networks = new VmNetworks(
+      options.roots.networks,
+      options.networkPrograms ?? { netns: "hearth-netns", resolver: "hearth-resolver" },
+      (id) => this.#uidOf(id),
+    );
     this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);
   }
 

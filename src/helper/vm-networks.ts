@@ -1,37 +1,18 @@
 /**
- * Makes and removes the network namespaces of VMs:
- *
- *   guest eth0 ── tap0 ─ [ namespace: policy, translation ] ─ uplink ── hvm<id> ─ [ host: translation ] ─ outside
- *
- * The namespace is a file in one directory of the host, and the two links between it and the host end with it. The
- * kernel keeps the lease of an address: a second route to it is refused.
+ * Makes and removes the network namespaces of VMs, and changes what is in force there. The namespace is a file in one
+ * directory of the host. The kernel keeps the lease of an address: a second route to it is refused.
  */
 import { createHash, randomInt } from "node:crypto";
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, existsSync, readdirSync, statSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { join } from "node:path";
 import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
-import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
-import {
-  bandwidthCommand,
-  guestProgram,
-  packetLimitProgram,
-  publishProgram,
-  VM_ADDRESSES,
-} from "#helper/nft-program.ts";
+import { bandwidthCommand, guestProgram, packetLimitProgram, publishProgram } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import { NameResolver } from "#helper/name-resolver.ts";
+import { NetnsProgram, publishTable, TOOL_MS } from "#helper/netns-program.ts";
 import {
   COUNTED_SET,
   POLICY_NUMBER_MAX,
@@ -41,13 +22,11 @@ import {
 } from "#helper/policy-program.ts";
 import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
-import { readMounts } from "#host/mounts.ts";
-import { run, runOrThrow } from "#host/run.ts";
-import { hostLink, INSIDE } from "#model/inside-addresses.ts";
+import { runOrThrow } from "#host/run.ts";
+import { hostLink } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
 import { checkPolicy, domainOf } from "#model/network-policy.ts";
 import { checkPublished } from "#model/published-port.ts";
-import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 const POLICY = POLICY_TABLE.split(" ");
@@ -55,24 +34,39 @@ const TUN_DEVICE = "/dev/net/tun";
 const KERNEL_MODE = 0o600;
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
 const ADDRESSES = { first: 2, count: 0xffff - 2 };
-/** Every address that is tried is the start of one program. */
+/** The addresses that a VM tries before it is told that all are in use. */
 const TRIES = 64;
+
+/** The paths of Hearth's programs for networks. */
+export type NetworkPrograms = {
+  readonly netns: string;
+  /** For policies with domains. */
+  readonly resolver: string;
+};
+
+/** Returns the programs for this host's machine among those of all machines. */
+export function networkPrograms(dir: string): NetworkPrograms {
+  const path = (name: string): string =>
+    join(dir, `${name}-${process.arch === "arm64" ? "aarch64" : "x86_64"}`);
+  return { netns: path("hearth-netns"), resolver: path("hearth-resolver") };
+}
 
 /** The networks of one directory, which all hearthds of a host share. */
 export class VmNetworks {
   readonly #dir: string;
-  readonly #resolverProgram: string;
+  readonly #programs: NetworkPrograms;
+  readonly #program: NetnsProgram;
   readonly #uidOf: (id: VmId) => number | undefined;
   #number = randomInt(POLICY_NUMBER_MAX);
 
   /**
    * @param dir contains a file for each namespace; only root may write to it
-   * @param resolverProgram the path of hearth-resolver, for policies with domains
    * @param uidOf finds the uid of a VM
    */
-  constructor(dir: string, resolverProgram: string, uidOf: (id: VmId) => number | undefined) {
+  constructor(dir: string, programs: NetworkPrograms, uidOf: (id: VmId) => number | undefined) {
     this.#dir = dir;
-    this.#resolverProgram = resolverProgram;
+    this.#programs = programs;
+    this.#program = new NetnsProgram(programs.netns, dir);
     this.#uidOf = uidOf;
   }
 
@@ -85,21 +79,22 @@ export class VmNetworks {
     checkNetwork(network);
     const uid = this.#existingUid(id);
     await this.remove(id, signal);
-    const path = this.path(id);
     openTunDevice();
-    mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
-    writeFileSync(path, "", { flag: "wx", mode: 0o600 });
+    const { publish = [], limit } = network;
+    const made = {
+      uid,
+      addresses: Array.from({ length: TRIES }, (_, tried) => addressAt(id, tried)),
+      rules: guestProgram(network, namesOf(network), this.#nextNumber()),
+      ...(publish.length > 0 && { publishRules: publishProgram(publishTable(id), hostLink(id), publish) }),
+    };
     try {
-      const address = await prepareHost(
-        this.#dir,
-        {
-          makeLinks: () => makeLinks(id, path, uid, addressAt(id, 0), signal),
-          connect: () => this.#connect(id, uid, network, signal),
-        },
-        signal,
-      );
-      await publish(id, network.publish ?? [], address, signal);
-      if (network.limit !== undefined) await this.setLimit(id, network.limit, signal);
+      await this.#program.make(id, this.path(id), made, signal);
+      if (hasDomains(network)) {
+        const resolver = this.#resolver(id);
+        await resolver.start(uid, signal);
+        await resolver.configure(network.policy, network.resolver, signal);
+      }
+      if (limit !== undefined) await this.setLimit(id, limit, signal);
     } catch (error) {
       await failAfter(error, () => this.remove(id, AbortSignal.timeout(TOOL_MS)));
     }
@@ -110,15 +105,7 @@ export class VmNetworks {
     const path = this.path(id);
     if (!existsSync(path)) return;
     await this.#resolver(id).end(signal);
-    await unpublish(id, signal);
-    const isMounted = readMounts().some(({ point }) => point === path);
-    const [link] = await allEnded([
-      run("ip", ["link", "delete", hostLink(id)], { timeoutMs: TOOL_MS, signal }),
-      isMounted ? tool("umount", [path], "", signal) : undefined,
-    ]);
-    if (!link.ok && !/Cannot find device/.test(link.stderr)) throw link.error;
-    await restoreHost(this.#dir, signal);
-    rmSync(path);
+    await this.#program.remove(id, path, signal);
   }
 
   /**
@@ -175,7 +162,7 @@ export class VmNetworks {
   }
 
   #resolver(id: VmId): NameResolver {
-    return new NameResolver(this.#resolverProgram, this.path(id), join(this.#dir, `.${id}.sock`));
+    return new NameResolver(this.#programs.resolver, this.path(id), join(this.#dir, `.${id}.sock`));
   }
 
   #existingUid(id: VmId): number {
@@ -197,31 +184,6 @@ export class VmNetworks {
     return this.#number;
   }
 
-  /**
-   * Connects the namespace with the host, and puts its rules in force. Programs start at once where they can: each takes
-   * some 15 ms.
-   * @returns the VM's address, which no other VM of the host has
-   */
-  async #connect(id: VmId, uid: number, network: GuestNetwork, signal: AbortSignal): Promise<string> {
-    const path = this.path(id);
-    const enforce = (address: string): Promise<void> =>
-      this.#load(path, guestProgram(network, namesOf(network), address, this.#nextNumber()), signal);
-    const first = addressAt(id, 0);
-    const resolver = this.#resolver(id);
-    const [address] = await allEnded([
-      leaseAddress(id, signal),
-      enforce(first),
-      tool("nsenter", [`--net=${path}`, "tee", FORWARDING], "1\n", signal),
-      hasDomains(network) ? resolver.start(uid, signal) : undefined,
-    ]);
-    if (hasDomains(network)) await resolver.configure(network.policy, network.resolver, signal);
-    if (address === first) return address;
-    const other = [`addr replace ${address}/32 dev ${UPLINK}`, `addr del ${first}/32 dev ${UPLINK}`];
-    await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], `${other.join("\n")}\n`, signal);
-    await enforce(address);
-    return address;
-  }
-
   async #load(path: string, program: string, signal: AbortSignal): Promise<void> {
     await tool("nsenter", [`--net=${path}`, "nft", "-f", "-"], program, signal);
   }
@@ -240,76 +202,6 @@ function addressAt(id: VmId, tried: number): string {
   const first = createHash("sha256").update(id).digest().readUInt16BE();
   const host = ADDRESSES.first + ((first + tried) % ADDRESSES.count);
   return `198.18.${host >> 8}.${host & 0xff}`;
-}
-
-/** Makes the namespace, with its card and its end of the link to the host. */
-async function makeLinks(id: VmId, path: string, uid: number, address: string, signal: AbortSignal) {
-  const { tap, gateway, gatewayMac, prefixLength } = INSIDE;
-  const commands = [
-    "link set lo up",
-    `link add ${UPLINK} type veth peer name ${hostLink(id)} netns ${process.pid}`,
-    `addr add ${address}/32 dev ${UPLINK}`,
-    `link set ${UPLINK} up`,
-    `route add default via ${VM_ADDRESSES.gateway} dev ${UPLINK} onlink`,
-    `tuntap add ${tap} mode tap user ${uid}`,
-    `link set ${tap} address ${gatewayMac}`,
-    `addr add ${gateway}/${prefixLength} dev ${tap}`,
-    `link set ${tap} up`,
-  ];
-  await tool("unshare", [`--net=${path}`, "ip", "-batch", "-"], `${commands.join("\n")}\n`, signal);
-}
-
-/** Sets up the host's end, and leases an address for it, which the kernel's routing table gives to one link only. */
-async function leaseAddress(id: VmId, signal: AbortSignal): Promise<string> {
-  const link = hostLink(id);
-  const options = { timeoutMs: TOOL_MS, signal };
-  const setUp = [`addr add ${VM_ADDRESSES.gateway}/32 dev ${link}`, `link set ${link} up`];
-  for (let tried = 0; tried < TRIES; tried++) {
-    const address = addressAt(id, tried);
-    const route = `route add ${address}/32 dev ${link}`;
-    // Commands are run up to the first that fails.
-    const input = `${[...(tried === 0 ? setUp : []), route].join("\n")}\n`;
-    const added = await run("ip", ["-batch", "-"], { ...options, input });
-    if (added.ok) return address;
-    if (!/File exists/.test(added.stderr)) throw added.error;
-  }
-  throw new HearthError(
-    "host.addresses_used_up",
-    `Cannot give ${id} an address: ${TRIES} addresses of ${VM_ADDRESSES.network} are all in use.`,
-    { hint: "Stop VMs, or remove other routes to this network: ip route." },
-  );
-}
-
-/** Publishes ports of a VM, by a table of its own on the host. */
-async function publish(
-  id: VmId,
-  ports: readonly PublishedPort[],
-  address: string,
-  signal: AbortSignal,
-): Promise<void> {
-  if (ports.length === 0) return;
-  const link = hostLink(id);
-  // Also tells `unpublish` that there may be a table.
-  writeFileSync(loopbackSwitch(link), "1\n");
-  await tool("nft", ["-f", "-"], publishProgram(publishTable(id), link, ports, address), signal);
-}
-
-/** Undoes `publish`, before the link is deleted. Idempotent. */
-async function unpublish(id: VmId, signal: AbortSignal): Promise<void> {
-  const isOn = loopbackSwitch(hostLink(id));
-  if (!existsSync(isOn) || readFileSync(isOn, "utf8").trim() === "0") return;
-  const table = `table ${publishTable(id)}`;
-  await tool("nft", ["-f", "-"], `${table}\ndelete ${table}\n`, signal);
-}
-
-/** Returns the table on the host with a VM's published ports. */
-function publishTable(id: VmId): string {
-  return `ip hearth_${id.slice("vm-".length)}`;
-}
-
-/** Returns the file that lets packets from 127.0.0.1 through a link: route_localnet of ip-sysctl.rst. */
-function loopbackSwitch(link: string): string {
-  return `/proc/sys/net/ipv4/conf/${link}/route_localnet`;
 }
 
 /** Tells whether a policy has domains, which the namespace's own resolver answers. */

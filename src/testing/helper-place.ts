@@ -85,7 +85,7 @@ export class HelperPlace implements Disposable {
       roots: this.roots,
       uids: UIDS,
       programs: { programs: [SLEEP.program], dirs: [] },
-      resolver: "/nonexistent",
+      networkPrograms: { netns: "/nonexistent", resolver: "/nonexistent" },
       tools: ["sh"],
       owner,
     };

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { GuestNetwork } from "#helper/nft-program.ts";
-import { VmNetworks } from "#helper/vm-networks.ts";
+import { networkPrograms, VmNetworks } from "#helper/vm-networks.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findProcessesOf, isAlive } from "#host/procfs.ts";
 import { run, runOrThrow } from "#host/run.ts";
@@ -22,12 +22,9 @@ const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const ID = parseVmId("vm-aaaaaaaaaaaa");
 const UID = 1_970_000_000;
 const NETWORK: GuestNetwork = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
-const RESOLVER = join(
-  import.meta.dirname,
-  `../../build/agent/hearth-resolver-${process.arch === "arm64" ? "aarch64" : "x86_64"}`,
-);
+const PROGRAMS = networkPrograms(join(import.meta.dirname, "../../build/agent"));
 const never = new AbortController().signal;
-const networks = new VmNetworks(dir, RESOLVER, () => UID);
+const networks = new VmNetworks(dir, PROGRAMS, () => UID);
 
 const make = (id: VmId = ID): Promise<void> => networks.make(id, NETWORK, never);
 const remove = (id: VmId = ID): Promise<void> => networks.remove(id, never);
@@ -257,7 +254,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
 
   async killed() {
     const before = await hostState();
-    for (const ms of [5, 10, 20, 30, 40, 60, 80, 100, 120]) {
+    for (const ms of [2, 5, 8, 12, 16, 20, 25, 30, 40, 80]) {
       const argv = [fileURLToPath(import.meta.url), "make", dir, String(ms)];
       const killed = await run(process.execPath, argv, { timeoutMs: 30_000, signal: never });
       assert.ok(!killed.ok || killed.stdout === "made");

@@ -6,7 +6,7 @@ import { missingTool } from "#host/run.ts";
 import { findJailHost } from "#jail/jail-host.ts";
 
 /** The programs that make networks for VMs. */
-const NETWORK_PROGRAMS = ["ip", "nft"] as const;
+const NETWORK_PROGRAMS = ["nft", "tc"] as const;
 
 /**
  * Checks the isolation of VMMs.

@@ -1,6 +1,5 @@
 /** Opens hearthd's privileged port: in its own process, or in the helper's at the other end of a socket. */
 import { Socket } from "node:net";
-import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
 import type { Config } from "#daemon/config.ts";
@@ -10,6 +9,7 @@ import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
 import type { HelperSettings } from "#helper/helper-settings.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+import { networkPrograms } from "#helper/vm-networks.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { NETWORK_NAMESPACES } from "#network/vm-network.ts";
 
@@ -21,7 +21,7 @@ export type DaemonPort = Disposable & { readonly port: PrivilegedPort };
 
 export type PortOptions = {
   readonly dirs: Dirs;
-  /** The directory of `hearth-resolver-x86_64` and so on. */
+  /** The directory of `hearth-netns-x86_64`, `hearth-resolver-x86_64` and so on. */
   readonly agentDir: string;
   readonly config: Config;
   /** An open socket whose other end the helper serves; undefined for a port in this process. */
@@ -53,7 +53,7 @@ export function helperSettings(
       programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...installed.programs],
       dirs: installed.dirs,
     },
-    resolver: join(agentDir, `hearth-resolver-${process.arch === "arm64" ? "aarch64" : "x86_64"}`),
+    networkPrograms: networkPrograms(agentDir),
     tools: ["qemu-img"],
     owner,
   };

@@ -1,0 +1,223 @@
+package vmnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Make makes the network, and returns the VM's address on the host. After an error, parts of it are there: Remove
+// removes them.
+func Make(ctx context.Context, network Network) (netip.Addr, error) {
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer host.Close()
+	locked, err := network.Host.lock(ctx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	// The host is prepared while the namespace is made. Whoever removes another network sees the link before it gets the
+	// lock, and leaves the host prepared.
+	prepared := make(chan error, 1)
+	go func() { prepared <- network.Host.prepare(ctx, network.HostRules) }()
+	inside, err := makeNamespace(network)
+	err = errors.Join(err, <-prepared)
+	locked.Close()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer close(inside)
+	address, err := lease(host, network)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	err = do(inside, func() error {
+		if err := setUplink(network, address); err != nil {
+			return err
+		}
+		return loadRules(ctx, fmt.Sprintf("define address = %s\n%s", address, network.Rules))
+	})
+	if err == nil && network.PublishRules != "" {
+		err = publish(ctx, network, address)
+	}
+	return address, err
+}
+
+// job is a function for the thread in the namespace.
+type job struct {
+	do   func() error
+	done chan error
+}
+
+func do(thread chan<- job, what func() error) error {
+	done := make(chan error)
+	thread <- job{what, done}
+	return <-done
+}
+
+// makeNamespace makes the namespace and both ends of its link to the host. It returns a thread in it, which ends with
+// the channel.
+func makeNamespace(network Network) (chan<- job, error) {
+	if err := os.MkdirAll(network.Host.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(network.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	file.Close()
+	jobs := make(chan job)
+	go func() {
+		// The thread is not unlocked, so it ends with the goroutine, and is never one of another namespace again.
+		runtime.LockOSThread()
+		for next := range jobs {
+			next.done <- next.do()
+		}
+	}()
+	err = do(jobs, func() error {
+		ofHost, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return err
+		}
+		defer ofHost.Close()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		if err := unix.Mount("/proc/thread-self/ns/net", network.Path, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount on %s: %w", network.Path, err)
+		}
+		return makeLinks(network, int(ofHost.Fd()))
+	})
+	if err != nil {
+		close(jobs)
+		return nil, err
+	}
+	return jobs, nil
+}
+
+// makeLinks makes the links of the namespace of this thread.
+func makeLinks(network Network, hostFD int) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return err
+	}
+	uplink := &netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: network.Uplink},
+		PeerName:      network.Link,
+		PeerNamespace: netlink.NsFd(hostFD),
+	}
+	if err := netlink.LinkAdd(uplink); err != nil {
+		return fmt.Errorf("make the link %s: %w", network.Link, err)
+	}
+	mac, err := net.ParseMAC(network.Inside.MAC)
+	if err != nil {
+		return err
+	}
+	tap := &netlink.Tuntap{
+		LinkAttrs: netlink.LinkAttrs{Name: network.Inside.Tap},
+		Mode:      netlink.TUNTAP_MODE_TAP,
+		Flags:     netlink.TUNTAP_DEFAULTS,
+		Owner:     network.UID,
+	}
+	if err := netlink.LinkAdd(tap); err != nil {
+		return fmt.Errorf("make the TAP device: %w", err)
+	}
+	if err := netlink.LinkSetHardwareAddr(tap, mac); err != nil {
+		return err
+	}
+	if err := netlink.AddrAdd(tap, addressOf(network.Inside.Address)); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(tap); err != nil {
+		return err
+	}
+	return os.WriteFile(forwarding, []byte("1\n"), 0)
+}
+
+// setUplink connects the namespace of this thread with the host, whose end has an address and a route already.
+func setUplink(network Network, address netip.Addr) error {
+	uplink, err := netlink.LinkByName(network.Uplink)
+	if err != nil {
+		return err
+	}
+	if err := netlink.AddrAdd(uplink, addressOf(netip.PrefixFrom(address, address.BitLen()))); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(uplink); err != nil {
+		return err
+	}
+	return netlink.RouteAdd(&netlink.Route{
+		LinkIndex: uplink.Attrs().Index, Gw: network.Gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
+	})
+}
+
+// lease sets up the host's end. The kernel gives an address to one link only: it refuses a second route.
+func lease(host *netlink.Handle, network Network) (netip.Addr, error) {
+	link, err := host.LinkByName(network.Link)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	gateway := netip.PrefixFrom(network.Gateway, network.Gateway.BitLen())
+	if err := host.AddrAdd(link, addressOf(gateway)); err != nil {
+		return netip.Addr{}, err
+	}
+	if err := host.LinkSetUp(link); err != nil {
+		return netip.Addr{}, err
+	}
+	for _, address := range network.Addresses {
+		err := host.RouteAdd(&netlink.Route{
+			LinkIndex: link.Attrs().Index,
+			Dst:       addressOf(netip.PrefixFrom(address, address.BitLen())).IPNet,
+			Scope:     netlink.SCOPE_LINK,
+		})
+		if err == nil || !errors.Is(err, fs.ErrExist) {
+			return address, err
+		}
+	}
+	return netip.Addr{}, ErrNoAddress
+}
+
+func addressOf(prefix netip.Prefix) *netlink.Addr {
+	ip := prefix.Addr()
+	return &netlink.Addr{IPNet: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(prefix.Bits(), ip.BitLen())}}
+}
+
+// publish loads the rules that publish ports. The switch also tells Remove that there may be a table.
+func publish(ctx context.Context, network Network, address netip.Addr) error {
+	if err := os.WriteFile(loopbackSwitch(network.Link), []byte("1\n"), 0); err != nil {
+		return err
+	}
+	return loadRules(ctx, fmt.Sprintf("define address = %s\n%s", address, network.PublishRules))
+}
+
+// loopbackSwitch returns the file that lets packets from 127.0.0.1 through a link: route_localnet of ip-sysctl.rst.
+func loopbackSwitch(link string) string {
+	return fmt.Sprintf("/proc/sys/net/ipv4/conf/%s/route_localnet", link)
+}
+
+// loadRules has nft(8) load a program into the namespace of this thread, which the kernel does as a whole.
+func loadRules(ctx context.Context, rules string) error {
+	nft := exec.CommandContext(ctx, "nft", "-f", "-")
+	nft.Stdin = strings.NewReader(rules)
+	nft.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if output, err := nft.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft: %w: %s", err, output)
+	}
+	return nil
+}
