@@ -59,6 +59,8 @@ async function assertMade(before: string): Promise<void> {
   assert.match(await tell("ip", "-o", "link"), /: hvmaaaaaaaaaaaa@/);
   assert.match(await inside("nft", "list", "ruleset"), /02:00:00:00:00:0a/);
   assert.match(await inside("ip", "-o", "addr"), /tap0 +inet 192\.0\.0\.1\/29/);
+  const tap = await inside("ip", "-d", "-o", "link", "show", "tap0");
+  assert.match(tap, new RegExp(`tun type tap pi off .*user ${UID} addrgenmode`), "its owner may open it, in any group");
   assert.equal(await inside("cat", FORWARDING), "1\n");
   assert.deepEqual(networks.list(), [ID]);
 }

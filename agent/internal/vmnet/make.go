@@ -129,14 +129,12 @@ func makeLinks(network Network, hostFD int) error {
 	if err != nil {
 		return err
 	}
-	tap := &netlink.Tuntap{
-		LinkAttrs: netlink.LinkAttrs{Name: network.Inside.Tap},
-		Mode:      netlink.TUNTAP_MODE_TAP,
-		Flags:     netlink.TUNTAP_DEFAULTS,
-		Owner:     network.UID,
-	}
-	if err := netlink.LinkAdd(tap); err != nil {
+	if err := makeTap(network.Inside.Tap, network.UID); err != nil {
 		return fmt.Errorf("make the TAP device: %w", err)
+	}
+	tap, err := netlink.LinkByName(network.Inside.Tap)
+	if err != nil {
+		return err
 	}
 	if err := netlink.LinkSetHardwareAddr(tap, mac); err != nil {
 		return err
