@@ -17,7 +17,7 @@ const idOf = (at: number): string =>
   `vm-${String(at)
     .replaceAll(/\d/g, (digit) => "abcdefghij".charAt(Number(digit)))
     .padStart(12, "z")}`;
-const networks = new VmNetworks(dir, PROGRAMS, () => FIRST_UID);
+const networks = new VmNetworks(dir, PROGRAMS, "bench", () => FIRST_UID);
 const make = (at: number): Promise<void> =>
   networks.make(parseVmId(idOf(at)), { mac: "02:00:00:00:00:0a", policy: INTERNET }, never);
 const remove = (at: number): Promise<void> => networks.remove(parseVmId(idOf(at)), never);

@@ -28,7 +28,10 @@ export const networkSchema = z
         resolver: packetCountSchema.openapi({ description: "Queries for names, and their answers" }),
         rules: z.array(packetCountSchema).describe("Packets that each rule decided, in their order"),
         special: packetCountSchema.openapi({ description: "Denied packets to special networks" }),
-        published: packetCountSchema.openapi({ description: "Connections to published ports" }),
+        published: packetCountSchema.openapi({
+          description: "Connections to published ports, and of programs of the host",
+        }),
+        private: packetCountSchema.openapi({ description: "Connections of VMs on private networks" }),
         default: packetCountSchema.openapi({ description: "All other packets" }),
       })
       .optional()
@@ -49,8 +52,10 @@ export const networkTestSchema = z
     address: z.string().describe("IPv4 address that the guest found for the host"),
     action: z.enum(["allow", "deny"]).describe("What happens to a connection"),
     by: z
-      .enum(["rule", "special", "default", "host", "vm"])
-      .describe("What decides: a rule; the special networks; the default; or Hearth: host and other VMs"),
+      .enum(["rule", "private", "special", "default", "host", "vm"])
+      .describe(
+        "What decides: a rule; a private network; the special networks; the default; or Hearth: host and other VMs",
+      ),
     rule: z.int().optional().describe("Index of the rule that decides"),
     answered: z.boolean().describe("True if a connection from the guest was accepted"),
     error: z.string().optional().describe("Error of the connection"),

@@ -7,6 +7,7 @@ import { parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkPolicy, POLICY_PROTOCOLS } from "#model/network-policy.ts";
+import { checkPrivateNetworks } from "#model/private-network.ts";
 import { checkPublished, PUBLISHED_PROTOCOLS } from "#model/published-port.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
 
@@ -60,6 +61,17 @@ export const publishedSchema = z
   .superRefine((ports, context) => {
     try {
       checkPublished(ports);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: toError(error).message });
+    }
+  });
+
+export const privateNetworksSchema = z
+  .array(z.string().max(63))
+  .max(LIMITS.privateNetworksMax)
+  .superRefine((names, context) => {
+    try {
+      checkPrivateNetworks(names);
     } catch (error) {
       context.addIssue({ code: "custom", message: toError(error).message });
     }

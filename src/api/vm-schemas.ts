@@ -8,6 +8,7 @@ import {
   imageRef,
   isolationChoice,
   policySchema,
+  privateNetworksSchema,
   publishedSchema,
   rateLimitSchema,
   vmName,
@@ -83,6 +84,11 @@ export const createVmSchema = z
     publish: publishedSchema
       .optional()
       .describe("Ports that are reached on the host, with network nat (default: none)"),
+    networks: privateNetworksSchema
+      .optional()
+      .describe(
+        "Private networks, with network nat: VMs on one reach each other as NAME.hearth (default: none)",
+      ),
     init: z
       .enum(INITS)
       .optional()

@@ -83,6 +83,7 @@ export const vmSchema = z
       .optional()
       .openapi({ description: "What the guest may reach, with network nat (absent: public addresses)" }),
     publish: publishedSchema.describe("Ports that are reached on the host"),
+    networks: z.array(z.string()).describe("Private networks that the VM is on"),
     network: z
       .enum(NETWORKS)
       .describe("none: no network; nat: public addresses only; user: all that the host reaches"),

@@ -188,6 +188,12 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Remove all unused templates",
     load: () => import("#cli/commands/template/prune.ts"),
   },
+  "network ls": {
+    group: "Networks",
+    summary: "List the private networks of VMs",
+    load: () => import("#cli/commands/network/ls.ts"),
+    aliases: ["network list"],
+  },
   "network policy": {
     group: "Networks",
     summary: "Show the network policy of a VM",

@@ -13,6 +13,7 @@ import { policyOf } from "#model/policy-flags.ts";
 import type { PolicyFlags } from "#model/policy-flags.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
+import { checkPrivateNetworks } from "#model/private-network.ts";
 import { parsePublished } from "#model/published-port.ts";
 import { parseRateLimit } from "#model/rate-limit.ts";
 import { checkMounts, parseVolumeMount } from "#model/volume.ts";
@@ -136,6 +137,14 @@ const PUBLISH_FLAG = {
   },
 } as const satisfies Flags;
 
+const JOIN_FLAG = {
+  join: {
+    value: "NAME",
+    many: true,
+    help: "With nat, join this private network, whose VMs reach each other as NAME.hearth",
+  },
+} as const satisfies Flags;
+
 /** The flags of `run` and `create`. */
 export const VM_FLAGS = {
   name: { value: "NAME", default: "generated", help: "Name of the VM" },
@@ -143,6 +152,7 @@ export const VM_FLAGS = {
   ...SHAPE_FLAGS,
   ...POLICY_FLAGS,
   ...PUBLISH_FLAG,
+  ...JOIN_FLAG,
   volume: {
     value: "NAME:/PATH[:ro]",
     many: true,
@@ -186,7 +196,7 @@ function isGiven(value: boolean | string | readonly string[] | undefined): boole
 }
 
 /** Parses the flags that are not part of the template. */
-function parseOwn({ name, label, volume, publish, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
+function parseOwn({ name, label, volume, publish, join, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
   const { cold, noWarm, restart, timeout, idleTimeout } = flags;
   const range = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
   return {
@@ -195,6 +205,7 @@ function parseOwn({ name, label, volume, publish, ...flags }: FlagValues<typeof 
     ...parseVolumes(volume),
     ...parsePolicy(flags),
     ...(publish.length > 0 && { publish: publish.map(parsePublished) }),
+    ...(join.length > 0 && { networks: [...checkPrivateNetworks(join)] }),
     ...(cold && { cold }),
     ...(noWarm && { noWarm }),
     ...(restart !== undefined && { restart: restart as RestartPolicy }),

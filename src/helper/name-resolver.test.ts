@@ -23,7 +23,8 @@ async function resolverThat(t: TestContext, answer: (socket: Socket) => void): P
     server.close();
     rmSync(dir, { recursive: true });
   });
-  return new NameResolver("/nonexistent", "/nonexistent", path);
+  const place = { namespace: "/nonexistent", networks: "/nonexistent", link: "hvmaaaaaaaaaaaa" };
+  return new NameResolver("/nonexistent", place, path);
 }
 
 test("what a resolver has learned is read", async (t) => {

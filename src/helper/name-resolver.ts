@@ -33,28 +33,39 @@ const response = z.strictObject({
   learned: z.optional(z.array(learnedAddress)),
 });
 
+/** The place of a resolver. */
+export type ResolverPlace = {
+  /** The file of the network namespace. */
+  readonly namespace: string;
+  /** The directory of the host's private networks. */
+  readonly networks: string;
+  /** The host's end of the VM's network, which is its name there. */
+  readonly link: string;
+};
+
 /** The resolver of one namespace. Nothing runs before `start`. */
 export class NameResolver {
   readonly #program: string;
-  readonly #namespace: string;
+  readonly #place: ResolverPlace;
   readonly #socket: string;
 
   /**
    * @param program the absolute path of hearth-resolver
-   * @param namespace the file of the network namespace
    * @param socket the path of its control socket, in a directory that only root may write to
    */
-  constructor(program: string, namespace: string, socket: string) {
+  constructor(program: string, place: ResolverPlace, socket: string) {
     this.#program = program;
-    this.#namespace = namespace;
+    this.#place = place;
     this.#socket = socket;
   }
 
   /** Starts it as the uid of the VM. It answers nothing before `configure`. @throws HearthError `host.tool_failed` */
   async start(uid: number, signal: AbortSignal): Promise<void> {
     rmSync(this.#socket, { force: true });
+    const { namespace, networks, link } = this.#place;
     const options = ["--address", INSIDE.gateway, "--control", this.#socket, "--uid", `${uid}`];
-    const argv = [`--net=${this.#namespace}`, this.#program, "start", ...options];
+    const ofVm = ["--networks", networks, "--link", link];
+    const argv = [`--net=${namespace}`, this.#program, "start", ...options, ...ofVm];
     await runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });
   }
 
@@ -75,7 +86,7 @@ export class NameResolver {
   }
 
   /** Makes it answer as the policy says, whose sets exist. */
-  async configure(policy: NetworkPolicy, upstream: string, signal: AbortSignal): Promise<void> {
+  async configure(policy: NetworkPolicy, upstream: string | undefined, signal: AbortSignal): Promise<void> {
     const rules = policy.rules.flatMap((rule, index) => {
       const domain = domainOf(rule);
       if (domain === undefined) return [];
@@ -83,9 +94,11 @@ export class NameResolver {
       return [{ domain, set: nameSet(index), ...(check !== undefined && { check, ...rule.ports }) }];
     });
     const config = {
-      upstream: `${upstream}:${DNS_PORT}`,
+      ...(upstream !== undefined && { upstream: `${upstream}:${DNS_PORT}` }),
       rules,
-      refuseOthers: policy.default === "deny",
+      // The rules of a policy without domains are about addresses, and not about names.
+      refuseOthers: policy.default === "deny" && rules.length > 0,
+      guest: INSIDE.guest,
       never: SPECIAL_NETWORKS,
     };
     await this.#ask({ op: "configure", config }, TOOL_MS, signal);

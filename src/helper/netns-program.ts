@@ -3,7 +3,7 @@ import * as z from "zod/mini";
 import { HearthError } from "#base/error.ts";
 import { parseJson } from "#helper/message-lines.ts";
 import { HOST_TABLE, hostProgram, VM_ADDRESSES } from "#helper/nft-program.ts";
-import { UPLINK } from "#helper/policy-program.ts";
+import { PRIVATE_RANGE, UPLINK } from "#helper/policy-program.ts";
 import { runOrThrow } from "#host/run.ts";
 import { hostLink, INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
@@ -11,12 +11,14 @@ import type { VmId } from "#model/ids.ts";
 /** The time of one program that changes the network; it takes some milliseconds. */
 export const TOOL_MS = 10_000;
 
-/** A network to make. Both programs have `ADDRESS_VARIABLE` for the VM's address on the host. */
+/** A network to make. The programs have variables for addresses: see `guestProgram` and `publishProgram`. */
 export type NetworkToMake = {
   /** The user that may open the TAP device. */
   readonly uid: number;
   /** Tried in turn. The VM gets the first to which the host has no route. */
   readonly addresses: readonly string[];
+  /** The private networks, by the keys that tell those of one name apart, and the VM's name there. */
+  readonly private: { readonly keys: readonly string[]; readonly name: string };
   /** The nftables program for the namespace. */
   readonly rules: string;
   /** The nftables program for the host that publishes ports, if there are any. */
@@ -78,7 +80,7 @@ export class NetnsProgram {
       path,
       link: hostLink(id),
       publishTable: publishTable(id),
-      host: { dir: this.#dir, linkPrefix: LINK_PREFIX, table },
+      host: { dir: this.#dir, linkPrefix: LINK_PREFIX, table, privateRange: PRIVATE_RANGE },
     };
   }
 

@@ -13,16 +13,23 @@ import type { RateLimit } from "#model/rate-limit.ts";
 /** Contains the address of each running VM, which the host translates to its own. */
 export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
 
+/** The private networks of a host: see numberMax of agent/internal/vmnet/private.go. */
+const PRIVATE_MAX = 254;
+
 /** Stands for the VM's address on the host in programs that are loaded when it has one. */
 const ADDRESS_VARIABLE = "$address";
 
 export type EnforcedPolicy = {
   readonly policy: NetworkPolicy;
+  /** The private networks that the VM is on. */
+  readonly networks?: readonly string[] | undefined;
   /** The IPv4 address of the resolver that the guest's queries go to, or those of the namespace's own resolver. */
   readonly resolver?: string | undefined;
 };
 
 export type GuestNetwork = EnforcedPolicy & {
+  /** The name that VMs on the same private networks find it by. */
+  readonly name?: string | undefined;
   /** The address of the card: frames from others are dropped. */
   readonly mac: string;
   readonly publish?: readonly PublishedPort[] | undefined;
@@ -31,11 +38,12 @@ export type GuestNetwork = EnforcedPolicy & {
 };
 
 /**
- * Returns the program for the namespace of a VM. $address is the VM's address on the host in it.
+ * Returns the program for the namespace of a VM. In it, $address is the VM's address on the host, and $network0 and
+ * $address0 are the first private network and the address there.
  * @param policyNumber see `policyProgram`
  */
 export function guestProgram(
-  { mac, policy, publish = [] }: Pick<GuestNetwork, "mac" | "policy" | "publish">,
+  { mac, policy, publish = [], networks = [] }: Pick<GuestNetwork, "mac" | "policy" | "publish" | "networks">,
   names: Names,
   policyNumber: number,
 ): string {
@@ -44,6 +52,8 @@ export function guestProgram(
     ({ protocol, guestPort }) =>
       `iifname "${UPLINK}" ip daddr ${ADDRESS_VARIABLE} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
   );
+  const from = (source: string, address: string): string =>
+    `    iifname "${UPLINK}" ip saddr ${source} ip daddr ${address} dnat ip to ${guest}`;
   return [
     "table netdev hearth {",
     "  chain ingress {",
@@ -57,13 +67,18 @@ export function guestProgram(
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
     ...[...new Set(toGuest)].map((line) => `    ${line}`),
+    from(VM_ADDRESSES.gateway, ADDRESS_VARIABLE),
+    ...networks.map((_, index) => from(`$network${index}`, `$address${index}`)),
     "  }",
     "  chain to_uplink {",
     "    type nat hook postrouting priority srcnat; policy accept;",
+    ...networks.map(
+      (_, index) => `    oifname "${UPLINK}" ip daddr $network${index} snat ip to $address${index}`,
+    ),
     `    oifname "${UPLINK}" snat ip to ${ADDRESS_VARIABLE}`,
     "  }",
     "}",
-    policyProgram(policy, names, policyNumber),
+    policyProgram(policy, names, policyNumber, networks.length > 0),
   ].join("\n");
 }
 
@@ -171,9 +186,23 @@ function hostChains(madeRouter: boolean): string {
     `    iifname != ${links} oifname != ${links} drop`,
     "  }",
   ];
+  const pairs = Array.from({ length: PRIVATE_MAX }, (_, index) => {
+    const network = `198.19.${index + 1}.0/24`;
+    return `${network} . ${network}`;
+  });
   return [
+    "  set private {",
+    "    type ipv4_addr . ipv4_addr",
+    "    flags interval",
+    `    elements = { ${pairs.join(", ")} }`,
+    "  }",
+    "  chain sources {",
+    "    type filter hook prerouting priority filter - 10; policy accept;",
+    `    iifname ${links} fib saddr . iif oif missing drop`,
+    "  }",
     "  chain forward {",
     "    type filter hook forward priority filter - 10; policy accept;",
+    `    iifname ${links} oifname ${links} ip saddr . ip daddr @private accept`,
     `    iifname ${links} oifname ${links} reject with icmpx admin-prohibited`,
     // Only published ports are reached from outside, not the addresses of VMs.
     `    iifname != ${links} oifname ${links} ct state new ct status ! dnat reject with icmpx admin-prohibited`,

@@ -24,9 +24,9 @@ const CUT = 0xfff;
 /** Addresses of one rule for a domain; see learnedMax of agent/internal/resolver/memory.go. */
 const NAME_ADDRESSES_MAX = 4096;
 
-/** The decisions of every policy, by the number that its mark has beside that of the policy. Rules follow. */
-export const DECISIONS = { resolver: 0, special: 1, published: 2, default: 3 } as const;
-const FIRST_RULE = Object.keys(DECISIONS).length;
+/** The decisions of every policy, by the number that its mark has beside that of the policy. */
+export const DECISIONS = { resolver: 0, special: 1, published: 2, default: 3, private: CUT - 1 } as const;
+const FIRST_RULE = 4;
 /** The set of all marks of a policy, which counts the packets of each. */
 export const COUNTED_SET = "counted";
 
@@ -39,6 +39,11 @@ export function ruleDecision(index: number): number {
 export function decisionOf(mark: number): number {
   return mark % RULES;
 }
+
+/** Contains the private networks, a /24 each, and the address of each VM on one. */
+export const PRIVATE_RANGE = "198.19.0.0/16";
+/** Connections of VMs on the same private networks: the host lets no others through. */
+const FROM_PRIVATE = `ct original ip saddr ${PRIVATE_RANGE}`;
 
 /** The verdicts of one policy, each of which marks the connection and counts. */
 class Verdicts {
@@ -62,7 +67,8 @@ class Verdicts {
 
   /** Returns the elements of the set of all marks. */
   elements(): string {
-    return Array.from({ length: this.#count }, (_, decision) => `${this.mark(decision)} counter`).join(", ");
+    const decisions = [...Array.from({ length: this.#count }).keys(), DECISIONS.private];
+    return decisions.map((decision) => `${this.mark(decision)} counter`).join(", ");
   }
 
   allow(decision: number): string {
@@ -95,7 +101,11 @@ export type LearnedAddress = {
 export type Names =
   | { readonly kind: "forwarded"; readonly resolver: string }
   /** The namespace has a resolver of its own, which asks that of the host, and knows these addresses already. */
-  | { readonly kind: "answered"; readonly resolver: string; readonly learned: readonly LearnedAddress[] }
+  | {
+      readonly kind: "answered";
+      readonly resolver: string | undefined;
+      readonly learned: readonly LearnedAddress[];
+    }
   | { readonly kind: "none" };
 
 /** The ports and the group of the resolver, for connections that it checks: see agent/internal/resolver/start.go. */
@@ -108,14 +118,15 @@ const QUERIES = { perS: 1_000, burst: 200 } as const;
 /**
  * Returns the program that replaces the policy.
  * @param number differs from the one before
+ * @param hasPrivate whether the VM is on private networks, whose VMs it reaches unless a rule decides otherwise
  */
-export function policyProgram(policy: NetworkPolicy, names: Names, number: number): string {
+export function policyProgram(
+  policy: NetworkPolicy,
+  names: Names,
+  number: number,
+  hasPrivate = false,
+): string {
   const verdicts = new Verdicts(policy, number);
-  const { tap } = INSIDE;
-  const [fromGuest, toGuest] = [
-    `iifname "${tap}" oifname "${UPLINK}"`,
-    `iifname "${UPLINK}" oifname "${tap}"`,
-  ];
   return [
     `table ${POLICY_TABLE}`,
     `delete table ${POLICY_TABLE}`,
@@ -127,7 +138,7 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     ...redirections(policy),
     "  chain cut {",
     `    ct mark set ${verdicts.cut}`,
-    `    iifname "${tap}" meta l4proto tcp reject with tcp reset`,
+    `    iifname "${INSIDE.tap}" meta l4proto tcp reject with tcp reset`,
     "    drop",
     "  }",
     "  chain allow {",
@@ -137,19 +148,8 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     `    ct mark @${COUNTED_SET} ct state established goto cut`,
     "    reject with icmpx admin-prohibited",
     "  }",
-    ...decisions(policy, names, verdicts),
-    "  chain forward {",
-    "    type filter hook forward priority filter; policy drop;",
-    // No rule matches what belongs to no connection.
-    "    ct state invalid,untracked drop",
-    `    ct mark ${verdicts.cut} goto cut`,
-    `    ct state established,related ct mark ${verdicts.allowed} goto allow`,
-    // An error about a connection that is not decided yet.
-    "    ct state related drop",
-    `    ${fromGuest} goto decide`,
-    `    ${toGuest} ct direction original ct status dnat ${verdicts.allow(DECISIONS.published)}`,
-    `    ${toGuest} ct state established goto decide`,
-    "  }",
+    ...decisions(policy, names, verdicts, hasPrivate),
+    ...forwarding(verdicts, hasPrivate),
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
     ...(names.kind === "answered" ? answeredQueries(verdicts) : []),
@@ -160,6 +160,27 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     "}",
     "",
   ].join("\n");
+}
+
+/** Returns the chain for all packets between the guest and the host. */
+function forwarding(verdicts: Verdicts, hasPrivate: boolean): string[] {
+  const { tap } = INSIDE;
+  const comesIn = `iifname "${UPLINK}" oifname "${tap}" ct direction original ct status dnat`;
+  return [
+    "  chain forward {",
+    "    type filter hook forward priority filter; policy drop;",
+    // No rule matches what belongs to no connection.
+    "    ct state invalid,untracked drop",
+    `    ct mark ${verdicts.cut} goto cut`,
+    `    ct state established,related ct mark ${verdicts.allowed} goto allow`,
+    // An error about a connection that is not decided yet.
+    "    ct state related drop",
+    `    iifname "${tap}" oifname "${UPLINK}" goto decide`,
+    ...(hasPrivate ? [`    ${comesIn} ${FROM_PRIVATE} ${verdicts.allow(DECISIONS.private)}`] : []),
+    `    ${comesIn} ${verdicts.allow(DECISIONS.published)}`,
+    `    iifname "${UPLINK}" oifname "${tap}" ct state established goto decide`,
+    "  }",
+  ];
 }
 
 /** Returns the sets of the rules for domains, with what is known already. */
@@ -241,7 +262,7 @@ function answeredQueries(verdicts: Verdicts): string[] {
  */
 function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): string[] {
   const queries =
-    names.kind === "answered"
+    names.kind === "answered" && names.resolver !== undefined
       ? ["udp", "tcp"].map((protocol) => `    ip daddr ${names.resolver} ${protocol} dport 53 accept`)
       : [];
   const checked = rules.flatMap((rule, index) => {
@@ -268,13 +289,20 @@ function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): str
  * Returns the chain that decides about packets of both directions, by where their connection was to go. What the
  * namespace translates is allowed: queries for names, which the guest began, and connections to published ports.
  */
-function decisions({ rules, default: action }: NetworkPolicy, names: Names, verdicts: Verdicts): string[] {
+function decisions(
+  { rules, default: action }: NetworkPolicy,
+  names: Names,
+  verdicts: Verdicts,
+  hasPrivate: boolean,
+): string[] {
   const { guest } = INSIDE;
+  const allowPrivate = verdicts.allow(DECISIONS.private);
   const queries = `    ct status dnat ct original ip saddr ${guest} ${verdicts.allow(DECISIONS.resolver)}`;
   return [
     "  chain decide {",
     // The queries of an earlier policy must not pass by the namespace's own resolver.
     ...(names.kind === "forwarded" ? [queries] : []),
+    ...(hasPrivate ? [`    ct status dnat ${FROM_PRIVATE} ${allowPrivate}`] : []),
     `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(DECISIONS.published)}`,
     ...rules.flatMap((rule, index) =>
       // Checked connections were redirected, unless an earlier policy allowed them directly.
@@ -282,6 +310,7 @@ function decisions({ rules, default: action }: NetworkPolicy, names: Names, verd
         ? [`    ${matchOf(rule, index)} ${verdicts.decide(rule.action, ruleDecision(index))}`]
         : [],
     ),
+    ...(hasPrivate ? [`    ct original ip daddr ${PRIVATE_RANGE} ${allowPrivate}`] : []),
     `    ct original ip daddr @special ${verdicts.decide("deny", DECISIONS.special)}`,
     `    ${verdicts.decide(action, DECISIONS.default)}`,
     "  }",

@@ -86,10 +86,13 @@ const rateLimit = z.strictObject({
   opsPerS: z.optional(positive),
   opsBurst: z.optional(positive),
 });
-const enforcedPolicy = z.strictObject({ policy, resolver: z.optional(id) });
+const networks = z.optional(z.array(id).check(z.maxLength(LIMITS.privateNetworksMax)));
+const enforcedPolicy = z.strictObject({ policy, resolver: z.optional(id), networks });
 const guestNetwork = z.strictObject({
   limit: z.optional(rateLimit),
   mac: id,
+  name: z.optional(id),
+  networks,
   resolver: z.optional(id),
   policy,
   publish: z.optional(z.array(published).check(z.maxLength(LIMITS.publishedPortsMax))),

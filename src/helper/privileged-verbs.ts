@@ -92,6 +92,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#networks = new VmNetworks(
       options.roots.networks,
       options.networkPrograms ?? { netns: "hearth-netns", resolver: "hearth-resolver" },
+      options.roots.vms,
       (id) => this.#uidOf(id),
     );
     this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);

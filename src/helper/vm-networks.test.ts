@@ -52,6 +52,10 @@ test("the host's rules are made again where somebody has flushed them", { skip }
 
 test("a limit is in force from the beginning, changes, and goes", { skip }, (t) => play(t, "limited"));
 
+test("VMs on a private network have addresses of it, and it goes with the last one", { skip }, (t) =>
+  play(t, "private"),
+);
+
 test("ports are published twice, and go with the network", { skip }, (t) => play(t, "published"));
 
 test("networks that are made at the same moment have addresses of their own, and all go", { skip }, (t) =>

@@ -24,8 +24,10 @@ import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { runOrThrow } from "#host/run.ts";
 import { hostLink } from "#model/inside-addresses.ts";
+import { parseVmName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { checkPolicy, domainOf } from "#model/network-policy.ts";
+import { checkPrivateNetworks } from "#model/private-network.ts";
 import { checkPublished } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
@@ -56,15 +58,23 @@ export class VmNetworks {
   readonly #dir: string;
   readonly #programs: NetworkPrograms;
   readonly #program: NetnsProgram;
+  readonly #owner: string;
   readonly #uidOf: (id: VmId) => number | undefined;
   #number = randomInt(POLICY_NUMBER_MAX);
 
   /**
    * @param dir contains a file for each namespace; only root may write to it
+   * @param owner tells the private networks of one hearthd from those of others
    * @param uidOf finds the uid of a VM
    */
-  constructor(dir: string, programs: NetworkPrograms, uidOf: (id: VmId) => number | undefined) {
+  constructor(
+    dir: string,
+    programs: NetworkPrograms,
+    owner: string,
+    uidOf: (id: VmId) => number | undefined,
+  ) {
     this.#dir = dir;
+    this.#owner = owner;
     this.#programs = programs;
     this.#program = new NetnsProgram(programs.netns, dir);
     this.#uidOf = uidOf;
@@ -80,16 +90,17 @@ export class VmNetworks {
     const uid = this.#existingUid(id);
     await this.remove(id, signal);
     openTunDevice();
-    const { publish = [], limit } = network;
+    const { publish = [], networks = [], name = "", limit } = network;
     const made = {
       uid,
       addresses: Array.from({ length: TRIES }, (_, tried) => addressAt(id, tried)),
+      private: { keys: networks.map((one) => this.#keyOf(one)), name },
       rules: guestProgram(network, namesOf(network), this.#nextNumber()),
       ...(publish.length > 0 && { publishRules: publishProgram(publishTable(id), hostLink(id), publish) }),
     };
     try {
       await this.#program.make(id, this.path(id), made, signal);
-      if (hasDomains(network)) {
+      if (hasResolver(network)) {
         const resolver = this.#resolver(id);
         await resolver.start(uid, signal);
         await resolver.configure(network.policy, network.resolver, signal);
@@ -118,14 +129,19 @@ export class VmNetworks {
     const { policy } = enforced;
     const path = this.#existing(id);
     const resolver = this.#resolver(id);
-    if (!hasDomains(enforced)) {
-      await this.#load(path, policyProgram(policy, namesOf(enforced), this.#nextNumber()), signal);
+    const hasPrivate = isOnPrivate(enforced);
+    if (!hasResolver(enforced)) {
+      await this.#load(
+        path,
+        policyProgram(policy, namesOf(enforced), this.#nextNumber(), hasPrivate),
+        signal,
+      );
       await resolver.end(signal);
       return;
     }
     if (!(await resolver.runs(signal))) await resolver.start(this.#existingUid(id), signal);
     const names = namesOf(enforced, await resolver.learned(signal));
-    await this.#load(path, policyProgram(policy, names, this.#nextNumber()), signal);
+    await this.#load(path, policyProgram(policy, names, this.#nextNumber(), hasPrivate), signal);
     await resolver.configure(policy, enforced.resolver, signal);
   }
 
@@ -162,7 +178,13 @@ export class VmNetworks {
   }
 
   #resolver(id: VmId): NameResolver {
-    return new NameResolver(this.#programs.resolver, this.path(id), join(this.#dir, `.${id}.sock`));
+    const place = { namespace: this.path(id), networks: this.#dir, link: hostLink(id) };
+    return new NameResolver(this.#programs.resolver, place, join(this.#dir, `.${id}.sock`));
+  }
+
+  /** Returns the key of a private network: each hearthd of a host has its own. */
+  #keyOf(name: string): string {
+    return createHash("sha256").update(`${this.#owner}\0${name}`).digest("hex");
   }
 
   #existingUid(id: VmId): number {
@@ -204,13 +226,23 @@ function addressAt(id: VmId, tried: number): string {
   return `198.18.${host >> 8}.${host & 0xff}`;
 }
 
-/** Tells whether a policy has domains, which the namespace's own resolver answers. */
-function hasDomains(enforced: EnforcedPolicy): enforced is EnforcedPolicy & { readonly resolver: string } {
+/** Tells whether a policy has domains. */
+function hasDomains(enforced: EnforcedPolicy): boolean {
   return enforced.policy.rules.some((rule) => domainOf(rule) !== undefined);
 }
 
+/** Tells whether the VM is on private networks. */
+function isOnPrivate({ networks = [] }: EnforcedPolicy): boolean {
+  return networks.length > 0;
+}
+
+/** Tells whether the namespace has a resolver of its own. */
+function hasResolver(enforced: EnforcedPolicy): boolean {
+  return hasDomains(enforced) || isOnPrivate(enforced);
+}
+
 function namesOf(enforced: EnforcedPolicy, learned: readonly LearnedAddress[] = []): Names {
-  if (hasDomains(enforced)) return { kind: "answered", resolver: enforced.resolver, learned };
+  if (hasResolver(enforced)) return { kind: "answered", resolver: enforced.resolver, learned };
   const { resolver } = enforced;
   return resolver === undefined ? { kind: "none" } : { kind: "forwarded", resolver };
 }
@@ -221,7 +253,8 @@ function invalid(what: string, value: unknown): HearthError {
 
 /** @throws HearthError `input.invalid`, and `feature.missing` for domains that no resolver could answer */
 function checkEnforced(enforced: EnforcedPolicy): void {
-  const { policy, resolver } = enforced;
+  const { policy, resolver, networks = [] } = enforced;
+  checkPrivateNetworks(networks);
   if (resolver !== undefined && !isIPv4(resolver)) throw invalid("The resolver", resolver);
   checkPolicy(policy);
   if (!hasDomains(enforced) || resolver !== undefined) return;
@@ -231,8 +264,9 @@ function checkEnforced(enforced: EnforcedPolicy): void {
 }
 
 /** Checks what becomes a part of a program. @throws HearthError as `checkEnforced` */
-function checkNetwork({ mac, publish: ports = [], limit = {}, ...enforced }: GuestNetwork): void {
+function checkNetwork({ mac, name, publish: ports = [], limit = {}, ...enforced }: GuestNetwork): void {
   if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
+  if (name !== undefined) parseVmName(name);
   checkEnforced(enforced);
   checkPublished(ports);
   checkLimit(limit);

@@ -28,6 +28,8 @@ export const LIMITS = {
   policyTargetMaxChars: 260,
   /** Published ports of one VM. */
   publishedPortsMax: 100,
+  /** Private networks of one VM. */
+  privateNetworksMax: 8,
   /** Linux' PATH_MAX, including the terminating NUL. */
   mountPathMaxBytes: 4095,
   /** Labels of one VM: a list of a thousand VMs still fits into one answer. */

@@ -44,6 +44,8 @@ export type VmSpec = {
   readonly policy?: NetworkPolicy | undefined;
   /** The ports that are reached on the host, with network `nat`. Copies of the VM have none. */
   readonly publish?: readonly PublishedPort[] | undefined;
+  /** The private networks that the VM is on, with network `nat`. Copies of the VM are on none. */
+  readonly networks?: readonly string[] | undefined;
   readonly init: Init;
   /** The guest can run VMs itself: its /dev/kvm works. */
   readonly nested: boolean;

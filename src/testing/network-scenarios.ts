@@ -3,7 +3,7 @@
  * `helper/vm-networks.test.ts` with the name of a scenario and the directory of the namespaces.
  */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -24,7 +24,7 @@ const UID = 1_970_000_000;
 const NETWORK: GuestNetwork = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
 const PROGRAMS = networkPrograms(join(import.meta.dirname, "../../build/agent"));
 const never = new AbortController().signal;
-const networks = new VmNetworks(dir, PROGRAMS, () => UID);
+const networks = new VmNetworks(dir, PROGRAMS, "scenarios", () => UID);
 
 const make = (id: VmId = ID): Promise<void> => networks.make(id, NETWORK, never);
 const remove = (id: VmId = ID): Promise<void> => networks.remove(id, never);
@@ -60,7 +60,11 @@ async function assertMade(before: string): Promise<void> {
   assert.match(await inside("nft", "list", "ruleset"), /02:00:00:00:00:0a/);
   assert.match(await inside("ip", "-o", "addr"), /tap0 +inet 192\.0\.0\.1\/29/);
   const tap = await inside("ip", "-d", "-o", "link", "show", "tap0");
-  assert.match(tap, new RegExp(`tun type tap pi off .*user ${UID} addrgenmode`), "its owner may open it, in any group");
+  assert.match(
+    tap,
+    new RegExp(`tun type tap pi off .*user ${UID} addrgenmode`),
+    "its owner may open it, in any group",
+  );
   assert.equal(await inside("cat", FORWARDING), "1\n");
   assert.deepEqual(networks.list(), [ID]);
 }
@@ -138,6 +142,37 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     assert.equal(readFileSync(FORWARDING, "utf8"), "1\n");
     await remove(other);
     assert.equal(await hostState(), before);
+  },
+
+  async private() {
+    const before = await hostState();
+    const [db, other] = [parseVmId("vm-bbbbbbbbbbbb"), parseVmId("vm-cccccccccccc")];
+    const on = (name: string, ...names: string[]): GuestNetwork => ({ ...NETWORK, name, networks: names });
+    await networks.make(ID, on("web", "dev", "shared"), never);
+    await networks.make(db, on("db", "dev"), never);
+    await networks.make(other, on("other", "shared"), never);
+    const addresses = async (id: VmId): Promise<string[]> => {
+      const shown = await tell("nsenter", `--net=${networks.path(id)}`, "ip", "-o", "addr", "show", "uplink");
+      return [...shown.matchAll(/inet (198\.19\.\d+)\.\d+\/32/g)].map(([, network = ""]) => network);
+    };
+    const [dev, shared] = [await addresses(db), await addresses(other)];
+    assert.deepEqual(await addresses(ID), [...dev, ...shared]);
+    assert.notDeepEqual(dev, shared);
+    // Another hearthd's network of the same name is another network.
+    const theirs = new VmNetworks(dir, PROGRAMS, "theirs", () => UID);
+    await theirs.make(other, on("other", "dev"), never);
+    assert.notDeepEqual(await addresses(other), dev);
+    await networks.make(ID, on("web", "dev"), never);
+    assert.deepEqual(await addresses(ID), dev, "a VM that starts again is on its network");
+    for (const wrong of [on("web", "De v"), on("web", "dev", "dev"), on("We b", "dev")])
+      await assert.rejects(networks.make(ID, wrong, never), { code: "input.invalid" });
+    for (const id of [ID, db, other]) await remove(id);
+    await untilEnded();
+    assert.equal(await hostState(), before);
+    assert.deepEqual(
+      readdirSync(dir).filter((name) => name !== ".lock"),
+      [],
+    );
   },
 
   async published() {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"strconv"
 
 	"hearth.dev/agent/internal/resolver"
 )
@@ -28,11 +29,23 @@ func run(args []string) error {
 	case "start":
 		return start(args[1:])
 	case resolver.GuardVerb:
-		return resolver.RunGuard()
+		return guard(args[1:])
 	case resolver.ParserVerb:
 		return resolver.RunParser()
 	}
 	return fmt.Errorf("%q is no verb", args[0])
+}
+
+// guard reads what start gives a guard.
+func guard(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("guard takes a link and a number of networks")
+	}
+	networks, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	return resolver.RunGuard(args[0], networks)
 }
 
 // start reads the options, all of which are required.
@@ -41,12 +54,15 @@ func start(args []string) error {
 	flags := flag.NewFlagSet("start", flag.ContinueOnError)
 	flags.TextVar(&options.Address, "address", netip.Addr{}, "address of the guest's resolver")
 	flags.StringVar(&options.Control, "control", "", "path of the socket for the helper")
+	flags.StringVar(&options.Networks, "networks", "", "directory of the private networks")
+	flags.StringVar(&options.Link, "link", "", "name of the VM's link on the host")
 	uid := flags.Uint64("uid", 0, "uid of the VM")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if !options.Address.IsValid() || options.Control == "" || *uid == 0 || *uid >= math.MaxUint32 {
-		return fmt.Errorf("--address, --control and --uid are required")
+	if !options.Address.IsValid() || options.Control == "" || *uid == 0 || *uid >= math.MaxUint32 ||
+		options.Networks == "" || options.Link == "" {
+		return fmt.Errorf("--address, --control, --networks, --link and --uid are required")
 	}
 	options.UID = uint32(*uid)
 	return resolver.Start(options)

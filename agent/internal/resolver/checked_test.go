@@ -26,7 +26,7 @@ import (
 func checkedParser(t *testing.T, port uint16) (*Parser, *Config, *recorder) {
 	t.Helper()
 	learner := &recorder{}
-	parser := NewParser(learner)
+	parser := NewParser(learner, nil)
 	rules := []Rule{
 		{Domain: "*.example", Set: "names0", Check: CheckTLS, First: port, Last: port},
 		{Domain: "*.example", Set: "names1", Check: CheckHTTP, First: port, Last: port},

@@ -41,20 +41,22 @@ type Rule struct {
 
 // Config is what the policy of the VM says about names.
 type Config struct {
-	// Upstream is the resolver that knows the answers: an address with a port.
+	// Upstream is the resolver that knows the answers: an address with a port. Without one, only names of VMs are known.
 	Upstream netip.AddrPort `json:"upstream"`
 	Rules    []Rule         `json:"rules"`
 	// RefuseOthers is true if only names of the rules are answered.
 	RefuseOthers bool `json:"refuseOthers"`
 	// Never has the networks whose addresses are removed from all answers.
 	Never []netip.Prefix `json:"never"`
+	// Guest is the address that the guest's own name has.
+	Guest netip.Addr `json:"guest"`
 }
 
 var setName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
 
 // Check returns an error for a configuration that no policy has.
 func (c Config) Check() error {
-	if !c.Upstream.IsValid() || c.Upstream.Port() == 0 {
+	if c.Upstream != (netip.AddrPort{}) && c.Upstream.Port() == 0 {
 		return fmt.Errorf("upstream: %v is no address with a port", c.Upstream)
 	}
 	if len(c.Rules) > RulesMax {

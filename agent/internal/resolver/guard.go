@@ -36,6 +36,7 @@ type response struct {
 // Guard changes the sets of the VM's policy.
 type Guard struct {
 	sets       Sets
+	neighbours neighbours
 	parser     *lines
 	configured chan struct{}
 	now        func() time.Time
@@ -46,9 +47,9 @@ type Guard struct {
 }
 
 // NewGuard returns a guard for the parser at the other end of a stream.
-func NewGuard(sets Sets, parser io.ReadWriter) *Guard {
+func NewGuard(sets Sets, networks neighbours, parser io.ReadWriter) *Guard {
 	return &Guard{
-		sets: sets, parser: newLines(parser), configured: make(chan struct{}, 1), now: time.Now, memory: memory{},
+		sets: sets, neighbours: networks, parser: newLines(parser), configured: make(chan struct{}, 1), now: time.Now, memory: memory{},
 	}
 }
 
@@ -93,7 +94,25 @@ func (g *Guard) serveParser() error {
 				return err
 			}
 		}
+		if message.Find != nil {
+			if err := g.parser.write(toParser{Found: g.find(*message.Find)}); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// find looks a VM up.
+func (g *Guard) find(wanted find) *found {
+	g.mutex.Lock()
+	own := g.config.Guest
+	g.mutex.Unlock()
+	result, err := g.neighbours.find(wanted.Name, own)
+	if err != nil {
+		result = found{Failed: true}
+	}
+	result.ID = wanted.ID
+	return &result
 }
 
 // learn makes addresses of domains of the policy reachable.

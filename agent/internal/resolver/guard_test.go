@@ -52,7 +52,7 @@ func startGuard(t *testing.T) *running {
 		<-r.ended
 	})
 	go func() {
-		r.ended <- NewGuard(r.sets, ofGuard).Serve(control)
+		r.ended <- NewGuard(r.sets, neighbours{}, ofGuard).Serve(control)
 		close(r.ended)
 	}()
 	return r
@@ -219,7 +219,7 @@ func TestAMessageWithoutAnEndIsRefused(t *testing.T) {
 	defer control.Close()
 	ended := make(chan error, 1)
 	go func() {
-		err := NewGuard(&fakeSets{allowed: map[string][]string{}}, ofGuard).Serve(control)
+		err := NewGuard(&fakeSets{allowed: map[string][]string{}}, neighbours{}, ofGuard).Serve(control)
 		ofGuard.Close()
 		ended <- err
 	}()

@@ -22,16 +22,32 @@ type learned struct {
 	OK bool   `json:"ok"`
 }
 
+// find asks the guard for a VM on the private networks.
+type find struct {
+	ID   uint64 `json:"id"`
+	Name string `json:"name"`
+}
+
+// found is the guard's answer to find. OK is false if there is no such VM, and Failed is true if that is not known.
+type found struct {
+	ID        uint64       `json:"id"`
+	OK        bool         `json:"ok"`
+	Failed    bool         `json:"failed,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+}
+
 // toParser is a message of the guard, with one of its fields.
 type toParser struct {
 	Config  *Config  `json:"config,omitempty"`
 	Learned *learned `json:"learned,omitempty"`
+	Found   *found   `json:"found,omitempty"`
 }
 
 // toGuard is a message of the parser, with one of its fields.
 type toGuard struct {
 	Configured bool   `json:"configured,omitempty"`
 	Learn      *learn `json:"learn,omitempty"`
+	Find       *find  `json:"find,omitempty"`
 }
 
 // lines writes and reads messages, each of which is a line of JSON.

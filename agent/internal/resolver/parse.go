@@ -20,45 +20,69 @@ const (
 
 // guardClient is the guard, as the parser sees it.
 type guardClient struct {
-	lines   *lines
-	mutex   sync.Mutex
-	last    uint64
-	waiting map[uint64]chan bool
+	lines    *lines
+	learning waiting[bool]
+	finding  waiting[found]
 }
 
 // Learn implements Learner.
 func (g *guardClient) Learn(ctx context.Context, domains []Domain, addresses []netip.Addr, ttl uint32) error {
-	answered := make(chan bool, 1)
-	g.mutex.Lock()
-	g.last++
-	id := g.last
-	g.waiting[id] = answered
-	g.mutex.Unlock()
+	isLearned, err := g.learning.ask(ctx, func(id uint64) error {
+		return g.lines.write(toGuard{Learn: &learn{ID: id, Domains: domains, Addresses: addresses, TTL: ttl}})
+	})
+	if err == nil && !isLearned {
+		return errors.New("the addresses cannot be made reachable")
+	}
+	return err
+}
+
+// Find implements Finder.
+func (g *guardClient) Find(ctx context.Context, name string) (found, error) {
+	return g.finding.ask(ctx, func(id uint64) error {
+		return g.lines.write(toGuard{Find: &find{ID: id, Name: name}})
+	})
+}
+
+// waiting has the questions to the guard that are not answered yet.
+type waiting[Answer any] struct {
+	mutex   sync.Mutex
+	last    uint64
+	answers map[uint64]chan Answer
+}
+
+func (w *waiting[Answer]) ask(ctx context.Context, write func(id uint64) error) (Answer, error) {
+	answered := make(chan Answer, 1)
+	w.mutex.Lock()
+	w.last++
+	id := w.last
+	if w.answers == nil {
+		w.answers = map[uint64]chan Answer{}
+	}
+	w.answers[id] = answered
+	w.mutex.Unlock()
 	defer func() {
-		g.mutex.Lock()
-		delete(g.waiting, id)
-		g.mutex.Unlock()
+		w.mutex.Lock()
+		delete(w.answers, id)
+		w.mutex.Unlock()
 	}()
-	if err := g.lines.write(toGuard{Learn: &learn{ID: id, Domains: domains, Addresses: addresses, TTL: ttl}}); err != nil {
-		return err
+	var none Answer
+	if err := write(id); err != nil {
+		return none, err
 	}
 	select {
-	case isLearned := <-answered:
-		if !isLearned {
-			return errors.New("the addresses cannot be made reachable")
-		}
-		return nil
+	case answer := <-answered:
+		return answer, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	}
 }
 
-func (g *guardClient) answered(answer learned) {
-	g.mutex.Lock()
-	defer g.mutex.Unlock()
-	if waiting, isWaiting := g.waiting[answer.ID]; isWaiting {
-		waiting <- answer.OK
-		delete(g.waiting, answer.ID)
+func (w *waiting[Answer]) answered(id uint64, answer Answer) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	if asked, isWaiting := w.answers[id]; isWaiting {
+		asked <- answer
+		delete(w.answers, id)
 	}
 }
 
@@ -72,8 +96,8 @@ type Listeners struct {
 
 // Parse serves the guest until the guard has ended.
 func Parse(listeners Listeners, guard io.ReadWriter) error {
-	client := &guardClient{lines: newLines(guard), waiting: map[uint64]chan bool{}}
-	parser := NewParser(client)
+	client := &guardClient{lines: newLines(guard)}
+	parser := NewParser(client, client)
 	failed := make(chan error, 5)
 	serve := func(run func() error) {
 		go func() { failed <- run() }()
@@ -108,7 +132,10 @@ func (g *guardClient) serve(parser *Parser) error {
 			}
 		}
 		if message.Learned != nil {
-			g.answered(*message.Learned)
+			g.learning.answered(message.Learned.ID, message.Learned.OK)
+		}
+		if message.Found != nil {
+			g.finding.answered(message.Found.ID, *message.Found)
 		}
 	}
 }

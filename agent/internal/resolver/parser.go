@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -35,17 +36,23 @@ type Learner interface {
 	Learn(ctx context.Context, domains []Domain, addresses []netip.Addr, ttl uint32) error
 }
 
+// Finder finds the VMs on the private networks.
+type Finder interface {
+	Find(ctx context.Context, name string) (found, error)
+}
+
 // Parser answers queries. Its configuration may change at any time.
 type Parser struct {
 	learner Learner
+	finder  Finder
 	config  atomic.Pointer[Config]
 	free    chan struct{}
 	checked checked
 }
 
 // NewParser returns a parser that answers nothing before it is configured.
-func NewParser(learner Learner) *Parser {
-	return &Parser{learner: learner, free: make(chan struct{}, inFlightMax)}
+func NewParser(learner Learner, finder Finder) *Parser {
+	return &Parser{learner: learner, finder: finder, free: make(chan struct{}, inFlightMax)}
 }
 
 // Configure replaces the configuration.
@@ -99,6 +106,14 @@ func (p *Parser) answer(ctx context.Context, query *dns.Msg) *dns.Msg {
 		return fail(dns.RcodeFormatError)
 	}
 	question := query.Question[0]
+	if name, isNeighbour := neighbourOf(normal(question.Name)); isNeighbour {
+		found, err := p.finder.Find(ctx, name)
+		if err != nil || found.Failed {
+			return fail(dns.RcodeServerFailure)
+		}
+		answerNeighbour(reply, question, found)
+		return reply
+	}
 	domains := config.domainsOf(normal(question.Name))
 	if len(domains) == 0 && config.RefuseOthers {
 		return fail(dns.RcodeRefused)
@@ -125,8 +140,13 @@ func (p *Parser) answer(ctx context.Context, query *dns.Msg) *dns.Msg {
 	return reply
 }
 
+var errNoUpstream = errors.New("the host has no resolver")
+
 // ask returns upstream's answer to a question.
 func ask(ctx context.Context, upstream netip.AddrPort, question dns.Question) (*dns.Msg, error) {
+	if !upstream.IsValid() {
+		return nil, errNoUpstream
+	}
 	query := new(dns.Msg)
 	query.Id = dns.Id()
 	query.RecursionDesired = true

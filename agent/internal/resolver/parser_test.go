@@ -33,7 +33,7 @@ func (r *recorder) Learn(_ context.Context, domains []Domain, addresses []netip.
 }
 
 func configured(learner Learner, upstream netip.AddrPort, refuse bool) *Parser {
-	parser := NewParser(learner)
+	parser := NewParser(learner, nil)
 	parser.Configure(Config{
 		Upstream: upstream, RefuseOthers: refuse,
 		Rules: []Rule{{Domain: "*.example", Set: "names0"}, {Domain: "one.test", Set: "names1"}},
@@ -127,7 +127,7 @@ func TestALongAnswerComesByTCP(t *testing.T) {
 }
 
 func TestAQueryBeforeTheConfigurationAndQueriesThatAreNoneFail(t *testing.T) {
-	if reply := NewParser(&recorder{}).answer(t.Context(), query("a.example.", dns.TypeA)); reply.Rcode != dns.RcodeServerFailure {
+	if reply := NewParser(&recorder{}, nil).answer(t.Context(), query("a.example.", dns.TypeA)); reply.Rcode != dns.RcodeServerFailure {
 		t.Errorf("%v", reply)
 	}
 	parser := configured(&recorder{}, netip.MustParseAddrPort("127.0.0.1:1"), true)

@@ -6,20 +6,22 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// The file descriptors of both processes: their socket; then the control socket of the guard, and the listeners of the
-// parser.
+// The file descriptors of both processes: their socket; then the control socket and the private networks of the guard,
+// and the listeners of the parser.
 const (
 	pairFD = 3 + iota
 	controlFD
+	networksFD
 )
 
 const (
-	udpFD = controlFD + iota
+	udpFD = 4 + iota
 	tcpFD
 	tlsFD
 	httpFD
@@ -50,6 +52,8 @@ type Options struct {
 	Control string
 	// UID is the user of both processes, and the group of the guard.
 	UID uint32
+	// Networks is the directory of the host's private networks, and Link is the VM's name there.
+	Networks, Link string
 }
 
 // Start starts both processes, and returns when they can be asked. It takes root, in the network namespace of the VM.
@@ -81,7 +85,12 @@ func Start(options Options) error {
 	if err != nil {
 		return fmt.Errorf("start the parser: %w", err)
 	}
-	err = start([]string{program, GuardVerb}, []*os.File{ofGuard, control}, &syscall.SysProcAttr{
+	networks, err := openNetworks(options.Networks, options.Link)
+	if err != nil {
+		return err
+	}
+	files := append([]*os.File{ofGuard, control}, networks...)
+	err = start([]string{program, GuardVerb, options.Link, strconv.Itoa(len(networks))}, files, &syscall.SysProcAttr{
 		Credential:  &syscall.Credential{Uid: options.UID, Gid: options.UID, Groups: []uint32{}},
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
 		Setsid:      true,
@@ -145,8 +154,12 @@ func listenForHelper(path string) (*os.File, error) {
 	return listener.File()
 }
 
-// RunGuard is the guard's process.
-func RunGuard() error {
+// RunGuard is the guard's process, for a VM on a number of private networks.
+func RunGuard(link string, count int) error {
+	networks := neighbours{link: link}
+	for at := range count {
+		networks.files = append(networks.files, os.NewFile(uintptr(networksFD+at), "network"))
+	}
 	sets, err := NewSets()
 	if err != nil {
 		return err
@@ -155,7 +168,7 @@ func RunGuard() error {
 	if err != nil {
 		return err
 	}
-	return NewGuard(sets, os.NewFile(pairFD, "parser")).Serve(control)
+	return NewGuard(sets, networks, os.NewFile(pairFD, "parser")).Serve(control)
 }
 
 // RunParser is the parser's process.

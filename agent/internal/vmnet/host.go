@@ -106,14 +106,13 @@ func (h Host) restore() error {
 	return deleteTable(nftables.TableFamilyINet, h.Table)
 }
 
-// routerFile returns the file that exists if this host was no router before. Hosts that are containers may share the
-// directory, so it has the number of the network namespace.
+// routerFile returns the file that exists if this host was no router before.
 func (h Host) routerFile() (string, error) {
-	var namespace unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/net", &namespace); err != nil {
+	namespace, err := hostNamespace()
+	if err != nil {
 		return "", err
 	}
-	return filepath.Join(h.Dir, fmt.Sprintf(".router-%d", namespace.Ino)), nil
+	return filepath.Join(h.Dir, fmt.Sprintf(".router-%d", namespace)), nil
 }
 
 // hasRules says whether the host's table has the chain of a version.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -34,24 +33,30 @@ func Make(ctx context.Context, network Network) (netip.Addr, error) {
 	prepared := make(chan error, 1)
 	go func() { prepared <- network.Host.prepare(ctx, network.HostRules) }()
 	inside, err := makeNamespace(network)
-	err = errors.Join(err, <-prepared)
-	locked.Close()
-	if err != nil {
+	if err == nil {
+		defer close(inside)
+	}
+	var address netip.Addr
+	var private []joined
+	if err = errors.Join(err, <-prepared); err == nil {
+		address, private, err = network.connect(host)
+	}
+	if err = errors.Join(err, locked.Close()); err != nil {
 		return netip.Addr{}, err
 	}
-	defer close(inside)
-	address, err := lease(host, network)
-	if err != nil {
-		return netip.Addr{}, err
-	}
+	defined := fmt.Sprintf("define address = %s\n", address)
 	err = do(inside, func() error {
-		if err := setUplink(network, address); err != nil {
+		if err := setUplink(network, address, private); err != nil {
 			return err
 		}
-		return loadRules(ctx, fmt.Sprintf("define address = %s\n%s", address, network.Rules))
+		rules := defined
+		for at, one := range private {
+			rules += fmt.Sprintf("define network%d = %s\ndefine address%d = %s\n", at, one.subnet, at, one.address)
+		}
+		return loadRules(ctx, rules+network.Rules)
 	})
 	if err == nil && network.PublishRules != "" {
-		err = publish(ctx, network, address)
+		err = publish(ctx, network, defined)
 	}
 	return address, err
 }
@@ -148,14 +153,19 @@ func makeLinks(network Network, hostFD int) error {
 	return os.WriteFile(forwarding, []byte("1\n"), 0)
 }
 
-// setUplink connects the namespace of this thread with the host, whose end has an address and a route already.
-func setUplink(network Network, address netip.Addr) error {
+// setUplink connects the namespace of this thread with the host, whose end has an address and routes already.
+func setUplink(network Network, address netip.Addr, private []joined) error {
 	uplink, err := netlink.LinkByName(network.Uplink)
 	if err != nil {
 		return err
 	}
-	if err := netlink.AddrAdd(uplink, addressOf(netip.PrefixFrom(address, address.BitLen()))); err != nil {
+	if err := netlink.AddrAdd(uplink, addressOf(single(address))); err != nil {
 		return err
+	}
+	for _, one := range private {
+		if err := netlink.AddrAdd(uplink, addressOf(single(one.address))); err != nil {
+			return err
+		}
 	}
 	if err := netlink.LinkSetUp(uplink); err != nil {
 		return err
@@ -165,30 +175,42 @@ func setUplink(network Network, address netip.Addr) error {
 	})
 }
 
-// lease sets up the host's end. The kernel gives an address to one link only: it refuses a second route.
-func lease(host *netlink.Handle, network Network) (netip.Addr, error) {
-	link, err := host.LinkByName(network.Link)
+// connect sets up the host's end, and returns the VM's addresses. The kernel gives an address to one link only: it
+// refuses a second route.
+func (n Network) connect(host *netlink.Handle) (netip.Addr, []joined, error) {
+	link, err := host.LinkByName(n.Link)
 	if err != nil {
-		return netip.Addr{}, err
+		return netip.Addr{}, nil, err
 	}
-	gateway := netip.PrefixFrom(network.Gateway, network.Gateway.BitLen())
-	if err := host.AddrAdd(link, addressOf(gateway)); err != nil {
-		return netip.Addr{}, err
+	if err := host.AddrAdd(link, addressOf(single(n.Gateway))); err != nil {
+		return netip.Addr{}, nil, err
 	}
 	if err := host.LinkSetUp(link); err != nil {
-		return netip.Addr{}, err
+		return netip.Addr{}, nil, err
 	}
-	for _, address := range network.Addresses {
-		err := host.RouteAdd(&netlink.Route{
-			LinkIndex: link.Attrs().Index,
-			Dst:       addressOf(netip.PrefixFrom(address, address.BitLen())).IPNet,
-			Scope:     netlink.SCOPE_LINK,
-		})
-		if err == nil || !errors.Is(err, fs.ErrExist) {
-			return address, err
+	for _, address := range n.Addresses {
+		err := addRoute(host, link, address)
+		if errors.Is(err, unix.EEXIST) {
+			continue
 		}
+		if err != nil {
+			return netip.Addr{}, nil, err
+		}
+		private, err := n.join(host, link)
+		return address, private, err
 	}
-	return netip.Addr{}, ErrNoAddress
+	return netip.Addr{}, nil, ErrNoAddress
+}
+
+// addRoute leads an address to a link. unix.EEXIST says that it is led to another.
+func addRoute(host *netlink.Handle, link netlink.Link, address netip.Addr) error {
+	return host.RouteAdd(&netlink.Route{
+		LinkIndex: link.Attrs().Index, Dst: addressOf(single(address)).IPNet, Scope: netlink.SCOPE_LINK,
+	})
+}
+
+func single(address netip.Addr) netip.Prefix {
+	return netip.PrefixFrom(address, address.BitLen())
 }
 
 func addressOf(prefix netip.Prefix) *netlink.Addr {
@@ -197,11 +219,11 @@ func addressOf(prefix netip.Prefix) *netlink.Addr {
 }
 
 // publish loads the rules that publish ports. The switch also tells Remove that there may be a table.
-func publish(ctx context.Context, network Network, address netip.Addr) error {
+func publish(ctx context.Context, network Network, defined string) error {
 	if err := os.WriteFile(loopbackSwitch(network.Link), []byte("1\n"), 0); err != nil {
 		return err
 	}
-	return loadRules(ctx, fmt.Sprintf("define address = %s\n%s", address, network.PublishRules))
+	return loadRules(ctx, defined+network.PublishRules)
 }
 
 // loopbackSwitch returns the file that lets packets from 127.0.0.1 through a link: route_localnet of ip-sysctl.rst.

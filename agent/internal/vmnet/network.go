@@ -30,6 +30,8 @@ type Host struct {
 	LinkPrefix string `json:"linkPrefix"`
 	// Table is the name of the host's table, of family inet.
 	Table string `json:"table"`
+	// PrivateRange contains all private networks. It is a /16.
+	PrivateRange netip.Prefix `json:"privateRange"`
 }
 
 // Network is a network to make.
@@ -44,7 +46,9 @@ type Network struct {
 	Gateway netip.Addr `json:"gateway"`
 	// Addresses are tried in turn. The VM gets the first to which the host has no route.
 	Addresses []netip.Addr `json:"addresses"`
-	// Rules is the nftables program for the namespace. $address is the VM's address on the host in it.
+	Private   Private      `json:"private"`
+	// Rules is the nftables program for the namespace. In it, $address is the VM's address on the host, and $network0 and
+	// $address0 are the first private network and the address there.
 	Rules string `json:"rules"`
 	// PublishRules is the one for the host that publishes ports, or empty.
 	PublishRules string    `json:"publishRules"`

@@ -33,6 +33,9 @@ func Remove(ctx context.Context, network Made) error {
 		return err
 	}
 	defer locked.Close()
+	if err := network.Host.leave(network.Link); err != nil {
+		return err
+	}
 	if err := network.Host.restore(); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ export type PolicyLeft = { readonly host: Host; readonly id: VmId };
 
 export type PolicyContext = PolicyLeft & {
   /** The VM with its new policy and limit. */
-  readonly wanted: NetworkRules;
+  readonly wanted: Pick<NetworkRules, "policy" | "netLimit">;
   /** Stores them in the row, with all else that changes. */
   readonly store: () => Promise<void>;
   readonly signal: AbortSignal;
@@ -26,8 +26,10 @@ export const SET_POLICY: Flow<PolicyContext, PolicyLeft> = {
   steps: [
     {
       name: "enforce the policy",
-      run: ({ host, id, wanted, signal }) =>
-        enforceNetwork(host, id, wanted, host.store.getVm(id).spec, signal),
+      run: ({ host, id, wanted, signal }) => {
+        const { spec } = host.store.getVm(id);
+        return enforceNetwork(host, id, { ...spec, ...wanted }, spec, signal);
+      },
       undo: async ({ host, id }) => {
         const vm = host.store.findVm(id);
         // A VM whose VMM has ended has no network, or loses it when it is cleaned up.

@@ -56,6 +56,7 @@ const LOCAL_FIELDS = [
   "idleTimeoutMs",
   "restart",
   "publish",
+  "networks",
   "sourceSnapshot",
   "cold",
   "noWarm",

@@ -9,12 +9,12 @@ import type { VmSpec } from "#model/vm-spec.ts";
 
 /**
  * Returns the spec stored in a snapshot: the source VM's spec without what belongs to that VM alone (lifetime, idle
- * timeout, published ports, …).
+ * timeout, published ports, private networks, …).
  * @param memoryBytes what the VM was started with, if it runs
  */
 export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
   const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, sourceSnapshot: _source, cold: _cold, ...kept } = spec;
-  const { internal: _internal, restart: _restart, publish: _publish, ...copied } = kept;
+  const { internal: _internal, restart: _restart, publish: _publish, networks: _networks, ...copied } = kept;
   return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
@@ -55,10 +55,21 @@ export function specFromSnapshot(
       },
     );
   if (spec.volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
-  const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, restart, cold, publish } =
-    request;
+  const {
+    env,
+    user,
+    workdir,
+    lifetimeMs,
+    idleTimeoutMs,
+    isolation,
+    autoRemove,
+    restart,
+    cold,
+    publish,
+    networks,
+  } = request;
   const policy = request.policy ?? spec.policy;
-  checkNetwork(host, { ...spec, policy, publish, isolation: { ...spec.isolation, ...isolation } });
+  checkNetwork(host, { ...spec, policy, publish, networks, isolation: { ...spec.isolation, ...isolation } });
   return {
     imageDigest,
     spec: {
@@ -69,6 +80,7 @@ export function specFromSnapshot(
       workdir: workdir ?? spec.workdir,
       policy,
       publish,
+      networks,
       lifetimeMs,
       idleTimeoutMs,
       isolation: { ...spec.isolation, ...isolation },

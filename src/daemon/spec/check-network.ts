@@ -8,8 +8,14 @@ import type { VmSpec } from "#model/vm-spec.ts";
  * `input.invalid` for a policy or published ports where there is no network that they could be for
  */
 export function checkNetwork({ limitations }: Pick<Host, "limitations">, spec: VmSpec): VmSpec {
-  const { network, policy, publish = [], isolation } = spec;
+  const { network, policy, publish = [], networks = [], isolation } = spec;
   if (network !== "nat") {
+    if (networks.length > 0)
+      throw new HearthError(
+        "input.invalid",
+        `networks: a VM with the network ${network} is on no private network.`,
+        { hint: "Use --network nat, or leave --join out." },
+      );
     if (publish.length > 0)
       throw new HearthError(
         "input.invalid",

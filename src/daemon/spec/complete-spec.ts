@@ -54,6 +54,7 @@ export async function completeSpec(
     network,
     policy: request.policy,
     publish: request.publish,
+    networks: request.networks,
     init,
     nested,
     diskLimit,

@@ -19,7 +19,7 @@ export function internalVm(
     id,
     name: parseVmName(`hearth-${id.slice("vm-".length)}`),
     // Ports belong to the user's VM, for which this one prepares.
-    spec: { ...spec, internal: priority, publish: undefined, autoRemove: true },
+    spec: { ...spec, internal: priority, publish: undefined, networks: undefined, autoRemove: true },
     imageDigest,
     state: { phase: "created" },
     ephemeral: true,

@@ -55,8 +55,9 @@ export class Pools {
   async take(request: CreateVm, ephemeral: boolean, call: Call): Promise<VmRecord | undefined> {
     if (this.#waiting.length === 0 || request.cold === true || request.snapshot !== undefined)
       return undefined;
-    // The network of a VM that waits has no published ports.
-    if (request.publish !== undefined && request.publish.length > 0) return undefined;
+    // The network of a VM that waits has no published ports, and is on no private network.
+    if ([request.publish, request.networks].some((part) => part !== undefined && part.length > 0))
+      return undefined;
     const wanted = await completeSpec(this.#host, request, call);
     const key = await this.#keyOf(wanted, call.signal).catch(() => undefined); // It has none.
     // Nothing is awaited between the choice and its removal, so that no other request gets the same VM.

@@ -15,6 +15,8 @@ export type PolicyCounters = {
   readonly special: PacketCount;
   /** Connections to published ports. */
   readonly published: PacketCount;
+  /** Connections to and from VMs on the same private networks. */
+  readonly private: PacketCount;
   /** All other packets. */
   readonly default: PacketCount;
 };
@@ -43,6 +45,7 @@ export function parseCounters(text: string): PolicyCounters {
     rules: Array.from({ length: ruleCount }, (_, index) => read(ruleDecision(index))),
     special: read(DECISIONS.special),
     published: read(DECISIONS.published),
+    private: read(DECISIONS.private),
     default: read(DECISIONS.default),
   };
 }

@@ -75,6 +75,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
     network: spec.network,
     policy: spec.policy,
     publish: [...(spec.publish ?? [])],
+    networks: [...(spec.networks ?? [])],
     init: spec.init,
     nested: spec.nested,
     driver,

@@ -5,8 +5,8 @@ import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
-/** The parts of a spec that the network namespace of a VM enforces, and that change while it runs. */
-export type NetworkRules = Pick<VmSpec, "policy" | "netLimit">;
+/** The parts of a spec that the network namespace of a VM enforces. */
+export type NetworkRules = Pick<VmSpec, "policy" | "netLimit" | "networks">;
 
 /**
  * Puts the policy and the limit in force in the network of a VM that runs, or those that differ from `before`: a policy
@@ -15,13 +15,13 @@ export type NetworkRules = Pick<VmSpec, "policy" | "netLimit">;
 export async function enforceNetwork(
   { helper }: Pick<Host, "helper">,
   id: VmId,
-  { policy = INTERNET, netLimit = {} }: NetworkRules,
+  { policy = INTERNET, netLimit = {}, networks }: NetworkRules,
   before: NetworkRules | undefined,
   signal: AbortSignal,
 ): Promise<void> {
   const isKept = (one: unknown, other: unknown): boolean =>
     before !== undefined && isDeepStrictEqual(one, other);
   if (!isKept(policy, before?.policy ?? INTERNET))
-    await helper.setNetworkPolicy(id, { policy, resolver: findResolver() }, signal);
+    await helper.setNetworkPolicy(id, { policy, networks, resolver: findResolver() }, signal);
   if (!isKept(netLimit, before?.netLimit ?? {})) await helper.setNetworkLimit(id, netLimit, signal);
 }

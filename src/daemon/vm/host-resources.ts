@@ -59,9 +59,10 @@ const NETWORK: HostResource = {
     const { nics, namespace } = planNetwork(vm.spec, vm.id);
     const [card] = nics;
     if (namespace.kind !== "join" || card === undefined) return;
-    const { policy = INTERNET, publish, netLimit: limit } = vm.spec;
+    const { policy = INTERNET, publish, networks, netLimit: limit } = vm.spec;
     await checkPortsUnused(publish);
-    const network = { mac: card.mac, policy, resolver: findResolver(), publish, limit };
+    const { mac } = card;
+    const network = { mac, name: vm.name, policy, resolver: findResolver(), publish, networks, limit };
     await helper.makeNetwork(vm.id, network, signal);
   },
   release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),

@@ -6,6 +6,7 @@ import { HearthError, toHearthError } from "#base/error.ts";
 import type { NetworkTest, TestNetwork } from "#api/wire.ts";
 import type { Guest } from "#daemon/host.ts";
 import { VM_ADDRESSES } from "#helper/nft-program.ts";
+import { PRIVATE_RANGE } from "#helper/policy-program.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import { decide, isIn } from "#model/policy-decision.ts";
@@ -52,9 +53,21 @@ function decisionOf(
   if (address === INSIDE.gateway && port === 53) return { action: "allow", by: "host" };
   if (address === INSIDE.gateway || own.some((one) => one.address === address))
     return { action: "deny", by: "host" };
+  if (vm.spec.networks !== undefined && isIn(PRIVATE_RANGE, address))
+    return decisionOnPrivate(vm, address, port);
   if (isIn(VM_ADDRESSES.network, address)) return { action: "deny", by: "vm" };
   const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port, name });
   return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action, by };
+}
+
+/** Decides about an address of a private network. The special networks contain all of them. */
+function decisionOnPrivate(
+  vm: VmRecord,
+  address: string,
+  port: number,
+): Pick<NetworkTest, "action" | "by" | "rule"> {
+  const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port });
+  return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action: "allow", by: "private" };
 }
 
 /** Returns the first IPv4 address of a host, as the guest's resolver has it. */

@@ -41,7 +41,8 @@ function rows({ counters }: VmNetworkView, policy: NonNullable<VmNetworkView["po
   return [
     row("-", `allow ${names}, by the resolver of the ${resolver}`, counters?.resolver),
     ...policy.rules.map((rule, index) => row(String(index + 1), formatRule(rule), counters?.rules[index])),
-    row("-", "allow published ports", counters?.published),
+    row("-", "allow published ports, and programs of the host", counters?.published),
+    row("-", "allow VMs on the same private networks", counters?.private),
     row("-", "deny private and other special networks", counters?.special),
     row("-", `${policy.default} other public addresses`, counters?.default),
   ];

@@ -49,6 +49,8 @@ async function reason(vm: HearthVm, { action, by, rule }: NetworkTest): Promise<
       const found = (await vm.show()).policy?.rules[rule ?? 0];
       return `rule ${(rule ?? 0) + 1}${found === undefined ? "" : `, ${formatRule(found)}`}`;
     }
+    case "private":
+      return "a private network that the VM is on";
     case "special":
       return "private and other special networks";
     case "host":

@@ -1,0 +1,97 @@
+package resolver
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"hearth.dev/agent/internal/privatenet"
+)
+
+// zone is where VMs find those with which they share a private network: db.hearth.
+const zone = "hearth"
+
+// neighbourTTL is how long a guest keeps the address of a VM, in seconds: it changes with each start.
+const neighbourTTL = 5
+
+// neighbourOf returns the name of a VM in a query.
+func neighbourOf(name string) (string, bool) {
+	if name == zone {
+		return "", true
+	}
+	return strings.CutSuffix(name, "."+zone)
+}
+
+// answerNeighbour answers a query for a name in the zone.
+func answerNeighbour(reply *dns.Msg, question dns.Question, found found) {
+	if !found.OK {
+		reply.Rcode = dns.RcodeNameError
+		return
+	}
+	if question.Qtype != dns.TypeA {
+		return
+	}
+	for _, address := range found.Addresses {
+		reply.Answer = append(reply.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: neighbourTTL},
+			A:   address.AsSlice(),
+		})
+	}
+}
+
+// neighbours are the private networks of one VM.
+type neighbours struct {
+	link  string
+	files []*os.File
+}
+
+// find looks a VM up, also this one itself, which has the given address.
+func (n neighbours) find(name string, own netip.Addr) (found, error) {
+	result := found{}
+	for _, file := range n.files {
+		network, err := privatenet.Read(file)
+		if err != nil {
+			return found{}, err
+		}
+		for _, member := range network.Members {
+			if member.Name != name {
+				continue
+			}
+			result.OK = true
+			if member.Link == n.link {
+				result.Addresses = []netip.Addr{own}
+				return result, nil
+			}
+			result.Addresses = append(result.Addresses, member.Address)
+		}
+	}
+	return result, nil
+}
+
+// openNetworks opens the private networks in a directory that a VM is on. They are root's.
+func openNetworks(dir, link string) ([]*os.File, error) {
+	paths, err := filepath.Glob(privatenet.Pattern(dir, nil))
+	if err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	for _, path := range paths {
+		file, err := os.Open(path)
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		// Networks of other VMs may be gone in a moment.
+		if network, err := privatenet.Read(file); err == nil && network.Has(link) {
+			files = append(files, file)
+			continue
+		}
+		file.Close()
+	}
+	return files, nil
+}
