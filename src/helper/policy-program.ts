@@ -67,8 +67,8 @@ class Verdicts {
 
   /** Returns the elements of the set of all marks. */
   elements(): string {
-    const decisions = [...Array.from({ length: this.#count }).keys(), DECISIONS.private];
-    return decisions.map((decision) => `${this.mark(decision)} counter`).join(", ");
+    const all = [...Array.from({ length: this.#count }).keys(), DECISIONS.private];
+    return all.map((decision) => `${this.mark(decision)} counter`).join(", ");
   }
 
   allow(decision: number): string {
