@@ -42,6 +42,11 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Copy files between the host and a VM",
     load: () => import("#cli/commands/vm/cp.ts"),
   },
+  ports: {
+    group: "Virtual machines",
+    summary: "List the ports of a VM on which programs listen",
+    load: () => import("#cli/commands/vm/ports.ts"),
+  },
   "port-forward": {
     group: "Virtual machines",
     summary: "Forward ports of this host to a VM",
