@@ -7,6 +7,7 @@ import { parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkPolicy, POLICY_PROTOCOLS } from "#model/network-policy.ts";
+import { checkComment, COMMENT_MAX_CHARS } from "#model/policy-comment.ts";
 import { checkPublished, PUBLISHED_PROTOCOLS } from "#model/published-port.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
 
@@ -84,6 +85,9 @@ export const policySchema = z
             .strictObject({ first: port, last: port })
             .optional()
             .describe("For tcp and udp (default: all)"),
+          comment: parsed(checkComment)
+            .optional()
+            .describe(`For people: one line of at most ${COMMENT_MAX_CHARS} characters`),
         }),
       )
       .max(LIMITS.policyRulesMax)

@@ -10,6 +10,7 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 import { findResolver } from "#host/resolver.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
+import { withoutComments } from "#model/policy-comment.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { planNetwork } from "#network/vm-network.ts";
 
@@ -61,7 +62,8 @@ const NETWORK: HostResource = {
     if (namespace.kind !== "join" || card === undefined) return;
     const { policy = INTERNET, publish, netLimit: limit } = vm.spec;
     await checkPortsUnused(publish);
-    const network = { mac: card.mac, policy, resolver: findResolver(), publish, limit };
+    const rules = withoutComments(policy);
+    const network = { mac: card.mac, policy: rules, resolver: findResolver(), publish, limit };
     await helper.makeNetwork(vm.id, network, signal);
   },
   release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),
