@@ -6,10 +6,9 @@ export default command({
   path: ["ports"],
   summary: "List the ports of a VM on which programs listen",
   about:
-    "Lists TCP ports that listen and UDP ports that are bound, as the guest tells. REACHABLE is the address of " +
-    "this host for published ports. Otherwise, `port-forward` means that `hearth port-forward VM PORT` reaches " +
-    "it; - means that nothing outside of the guest does, or only what its network lets through. A suspended VM " +
-    "is resumed first.",
+    "Lists TCP ports that listen and UDP ports that are bound, as the guest tells. REACHABLE has the addresses " +
+    "of this host for published ports. Otherwise, port-forward means that `hearth port-forward VM PORT` leads " +
+    "to the port, and - that nothing outside of the guest does. A suspended VM is resumed first.",
   args: [{ name: "VM", help: "Name or ID of the VM", completes: "vm" }],
   flags: {},
   examples: [
