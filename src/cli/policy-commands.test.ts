@@ -70,6 +70,22 @@ test("the policy of a running VM is replaced by a name or a file, and stays in f
   assert.deepEqual(await policyOf("web"), ["allow other public addresses"]);
 });
 
+test("a VM from a snapshot has the snapshot's policy, or the one that is given", async (t) => {
+  const { cli, policyOf } = await serve(t);
+  await cli("create", "--name", "web", "--policy", "office", "debian");
+  assert.equal((await cli("snapshot", "create", "web", "saved")).code, 0);
+  for (const [name, flags, policy] of [
+    ["same", [], SHOWN],
+    ["other", ["--policy", "none"], ["deny other public addresses"]],
+  ] as const) {
+    assert.equal(
+      (await cli("create", "--no-start", "--snapshot", "saved", "--name", name, ...flags)).code,
+      0,
+    );
+    assert.deepEqual(await policyOf(name), policy);
+  }
+});
+
 test("a VM keeps the policy that it was created with when config.toml has another one", async (t) => {
   const { served, cli, policyOf } = await serve(t);
   await cli("create", "--no-start", "--name", "web", "--policy", "office", "debian");
