@@ -267,6 +267,10 @@ describe("a VM with --network nat", { skip }, () => {
     assert.match(await internet.onHost(client(HOST, 8081)), /^hello 203\.0\.113\.2\n/);
     assert.equal(await internet.outside(client(HOST, 8081)), "hello 203.0.113.1\n", "as it came");
 
+    const listed = await bed.ok(["ports", "server"]);
+    assert.match(listed, /^80 +tcp +0\.0\.0\.0 +perl +\d+ +127\.0\.0\.1:8080, 203\.0\.113\.2:8081$/m);
+    assert.match(listed, /^81 +tcp +0\.0\.0\.0 +perl +\d+ +port-forward$/m);
+
     assert.doesNotMatch(await internet.outside(client(HOST, 8080)), /hello/, "for the host alone");
     const [, address = ""] =
       /inet (198\.18\.[\d.]+)/.exec(await (await namespaceOf("server")).run(["ip", "addr"])) ?? [];

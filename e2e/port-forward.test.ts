@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { after, before, test } from "node:test";
+import type { VmPorts } from "#api/wire.ts";
 import { Bed } from "./bed.ts";
 import { SMALL } from "./templates.ts";
 
@@ -64,6 +65,24 @@ test("twenty connections at once have each their own bytes", async () => {
 test("a connection resumes a suspended VM, and reaches the server that ran before", async () => {
   await bed.ok(["suspend", "box"]);
   assert.equal((await echoed(Buffer.from("hello"))).toString(), "hello");
+});
+
+test("the server of a guest is listed with its program, and as one that forwarding a port reaches", async () => {
+  const { ports, truncated } = JSON.parse(await bed.ok(["ports", "box", "--json"])) as VmPorts;
+  const found = ports.find((one) => one.port === 80);
+  assert.deepEqual(found, {
+    protocol: "tcp",
+    address: "127.0.0.1",
+    port: 80,
+    pid: found?.pid,
+    program: "perl",
+    user: "root",
+    published: [],
+    forward: true,
+  });
+  assert.equal(await bed.sh("box", `cat /proc/${found?.pid}/comm`), "perl\n");
+  assert.ok(!truncated);
+  assert.match(await bed.ok(["ports", "box"]), /^80 +tcp +127\.0\.0\.1 +perl +\d+ +port-forward$/m);
 });
 
 test("a connection ends when its VM is removed, the next one is reset with a note, and Ctrl-C ends it all", async () => {

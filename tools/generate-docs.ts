@@ -6,7 +6,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { longFlag } from "#cli/command.ts";
 import type { Command, Flag } from "#cli/command.ts";
-import { COMMANDS, NOUN_ALIASES } from "#cli/command-table.ts";
+import { COMMANDS } from "#cli/command-table.ts";
+import { NOUN_ALIASES } from "#cli/find-command.ts";
 import { flagHelp } from "#cli/help.ts";
 import { shownFlags } from "#cli/parse.ts";
 

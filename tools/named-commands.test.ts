@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { shownFlags } from "#cli/parse.ts";
 import { longFlag } from "#cli/command.ts";
-import { findCommand } from "#cli/command-table.ts";
+import { findCommand } from "#cli/find-command.ts";
 import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 import { fullRef, KNOWN_REFS } from "#images/recipes.ts";
 

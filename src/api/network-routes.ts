@@ -1,6 +1,6 @@
 /** The routes about the networks of VMs. */
 import { createRoute, z } from "@hono/zod-openapi";
-import { networkSchema, networkTestSchema, testNetworkSchema } from "#api/network-schemas.ts";
+import { networkSchema, networkTestSchema, testNetworkSchema, vmPortsSchema } from "#api/network-schemas.ts";
 import { answers, body, vmParam } from "#api/route-parts.ts";
 
 export const NETWORK_ROUTES = {
@@ -16,6 +16,14 @@ export const NETWORK_ROUTES = {
       }),
     },
     responses: answers(networkSchema, "The network"),
+  }),
+  vmPorts: createRoute({
+    method: "get",
+    path: "/v1/vms/{vm}/ports",
+    operationId: "vmPorts",
+    summary: "List the ports of a VM on which programs listen, and where they are reached",
+    request: { params: vmParam },
+    responses: answers(vmPortsSchema, "The ports"),
   }),
   testNetwork: createRoute({
     method: "post",

@@ -1,6 +1,7 @@
 /** The network of a VM on the wire. */
 import { z } from "@hono/zod-openapi";
 import { policySchema } from "#api/vm-fields.ts";
+import { PUBLISHED_PROTOCOLS } from "#model/published-port.ts";
 import { NETWORKS } from "#model/vm-spec.ts";
 
 export const trafficSchema = z
@@ -61,3 +62,33 @@ export const networkTestSchema = z
     error: z.string().optional().describe("Error of the connection"),
   })
   .openapi("NetworkTest");
+
+export const vmPortsSchema = z
+  .object({
+    ports: z
+      .array(
+        z.object({
+          port: z.int().describe("Port of the guest"),
+          protocol: z.enum(PUBLISHED_PROTOCOLS).describe("tcp: the socket listens; udp: it is bound"),
+          address: z.string().describe("Address of the guest; 0.0.0.0 and :: are each of them"),
+          program: z.string().optional().describe("Name of a process that has the socket"),
+          pid: z.int().optional().describe("PID of that process in the guest; absent if none is known"),
+          user: z.string().optional().describe("User of that process, or the number of one without a name"),
+          published: z
+            .array(
+              z.object({
+                address: z.string().describe("Address of the host; 0.0.0.0 is each of them"),
+                hostPort: z.int().describe("Port of the host"),
+              }),
+            )
+            .readonly()
+            .describe("Published ports that lead to it"),
+          forward: z.boolean().describe("True if dialing the port, as port-forward does, leads to it"),
+        }),
+      )
+      .describe("Ordered by port, as the guest tells"),
+    truncated: z
+      .boolean()
+      .describe("True if the guest has more sockets or open files than its agent looks at"),
+  })
+  .openapi("VmPorts");

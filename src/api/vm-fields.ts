@@ -7,6 +7,8 @@ import { parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkPolicy, POLICY_PROTOCOLS } from "#model/network-policy.ts";
+import { checkComment, COMMENT_MAX_CHARS } from "#model/policy-comment.ts";
+import { parsePolicyName } from "#model/policy-presets.ts";
 import { checkPrivateNetworks } from "#model/private-network.ts";
 import { checkPublished, PUBLISHED_PROTOCOLS } from "#model/published-port.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
@@ -96,6 +98,9 @@ export const policySchema = z
             .strictObject({ first: port, last: port })
             .optional()
             .describe("For tcp and udp (default: all)"),
+          comment: parsed(checkComment)
+            .optional()
+            .describe(`For people: one line of at most ${COMMENT_MAX_CHARS} characters`),
         }),
       )
       .max(LIMITS.policyRulesMax)
@@ -113,6 +118,8 @@ export const policySchema = z
     description:
       "What the guest may reach. Private and other special networks, such as a cloud's metadata, are denied unless a rule names them.",
   });
+
+export const policyName = parsed(parsePolicyName);
 
 const bandwidth = z.int().min(LIMITS.bandwidthMinBytesPerS).max(LIMITS.bandwidthMaxBytesPerS);
 const operations = z.int().min(LIMITS.opsMinPerS).max(LIMITS.opsMaxPerS);

@@ -7,6 +7,7 @@ import {
   env,
   imageRef,
   isolationChoice,
+  policyName,
   policySchema,
   privateNetworksSchema,
   publishedSchema,
@@ -81,6 +82,9 @@ export const createVmSchema = z
     policy: policySchema.optional().openapi({
       description: "What the guest may reach, with network nat (default: public addresses)",
     }),
+    policyName: policyName
+      .optional()
+      .describe("Name of a policy: internet, open, none, or of config.toml. Not together with `policy`"),
     publish: publishedSchema
       .optional()
       .describe("Ports that are reached on the host, with network nat (default: none)"),
@@ -154,6 +158,9 @@ export const setVmSchema = z
       description:
         "Network policy, with network nat; null: public addresses only. Applies to open connections too",
     }),
+    policyName: policyName
+      .optional()
+      .describe("Name of a policy: internet, open, none, or of config.toml. Not together with `policy`"),
     labels: labelChangesSchema
       .optional()
       .describe("Labels to set. null removes a label; labels that are not named stay"),

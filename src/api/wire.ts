@@ -16,6 +16,7 @@ export type SetVm = z.infer<typeof vms.setVmSchema>;
 export type Vm = z.infer<typeof vmView.vmSchema>;
 export type VmStats = z.infer<typeof vmStats.vmStatsSchema>;
 export type VmNetworkView = z.infer<typeof networks.networkSchema>;
+export type VmPorts = z.infer<typeof networks.vmPortsSchema>;
 export type TestNetwork = z.infer<typeof networks.testNetworkSchema>;
 export type NetworkTest = z.infer<typeof networks.networkTestSchema>;
 export type StopVm = z.infer<typeof vms.stopSchema>;

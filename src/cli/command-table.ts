@@ -42,6 +42,11 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Copy files between the host and a VM",
     load: () => import("#cli/commands/vm/cp.ts"),
   },
+  ports: {
+    group: "Virtual machines",
+    summary: "List the ports of a VM on which programs listen",
+    load: () => import("#cli/commands/vm/ports.ts"),
+  },
   "port-forward": {
     group: "Virtual machines",
     summary: "Forward ports of this host to a VM",
@@ -350,51 +355,3 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     load: () => import("#cli/commands/system/help.ts"),
   },
 };
-
-/** The command that the scripts of `completion` call. Users do not. */
-const HIDDEN: Readonly<Record<string, Row["load"]>> = {
-  __complete: () => import("#cli/commands/system/complete.ts"),
-};
-
-/** The nouns that stand before a verb. */
-export const NOUNS = [
-  "snapshot",
-  "template",
-  "network",
-  "volume",
-  "image",
-  "kernel",
-  "firecracker",
-  "operation",
-  "daemon",
-  "system",
-] as const;
-
-/** Earlier names of nouns, which still work. */
-export const NOUN_ALIASES: Readonly<Record<string, string>> = { warm: "template" };
-
-export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
-
-/** Replaces an earlier name of a noun at the start of `words`. */
-export function withPresentNoun(words: readonly string[]): readonly string[] {
-  const [first = "", ...rest] = words;
-  return Object.hasOwn(NOUN_ALIASES, first) ? [NOUN_ALIASES[first] ?? first, ...rest] : words;
-}
-
-/** Finds the command that `given` begins with. A noun and its verb are two words. */
-export function findCommand(given: readonly string[]): Found | undefined {
-  const words = withPresentNoun(given);
-  for (const count of [2, 1]) {
-    const name = words.slice(0, count).join(" ");
-    if (name === "" || words.length < count) continue;
-    const rest = words.slice(count);
-    const row = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-    if (row !== undefined) return { name, load: row.load, rest };
-    const hidden = Object.hasOwn(HIDDEN, name) ? HIDDEN[name] : undefined;
-    if (hidden !== undefined) return { name, load: hidden, rest };
-    for (const [real, { aliases = [], load }] of Object.entries(COMMANDS)) {
-      if (aliases.includes(name)) return { name: real, load, rest };
-    }
-  }
-  return undefined;
-}

@@ -26,7 +26,7 @@ export type Flags = Readonly<Record<string, Flag>>;
 
 /** The kinds of arguments that the shell completes. */
 export type Completes =
-  "vm" | "image" | "volume" | "snapshot" | "template" | "operation" | "path" | "command";
+  "vm" | "image" | "volume" | "snapshot" | "template" | "operation" | "policy" | "path" | "command";
 
 export type Argument = {
   /** The name in the help, such as `VM`. */

@@ -1,6 +1,8 @@
+import { POLICY_PRESETS } from "#model/policy-presets.ts";
 import { longFlag } from "#cli/command.ts";
 import type { Command, Completes, Context, Flag } from "#cli/command.ts";
-import { COMMANDS, findCommand, NOUNS, withPresentNoun } from "#cli/command-table.ts";
+import { COMMANDS } from "#cli/command-table.ts";
+import { findCommand, NOUNS, withPresentNoun } from "#cli/find-command.ts";
 import { shownFlags } from "#cli/parse.ts";
 
 /** Tells the shell to complete files. */
@@ -79,6 +81,8 @@ async function values(
 ): Promise<readonly string[]> {
   if (choices !== undefined) return choices;
   if (completes === "path") return [PATHS];
+  // The names of config.toml are not known here.
+  if (completes === "policy") return [...Object.keys(POLICY_PRESETS), PATHS];
   if (completes === "command") return commandWords([]);
   if (completes === undefined) return [];
   try {

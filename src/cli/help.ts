@@ -3,7 +3,8 @@ import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { longFlag } from "#cli/command.ts";
 import type { Command, Flag } from "#cli/command.ts";
-import { COMMANDS, NOUNS, withPresentNoun } from "#cli/command-table.ts";
+import { COMMANDS } from "#cli/command-table.ts";
+import { NOUNS, withPresentNoun } from "#cli/find-command.ts";
 import { shownFlags } from "#cli/parse.ts";
 import { wrapText } from "#cli/wrap-text.ts";
 

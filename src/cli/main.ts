@@ -1,8 +1,8 @@
 /** Runs a command line, from its words to an exit code. */
 import { ERROR_CODES, HearthError, toHearthError } from "#base/error.ts";
 import type { Command, Context } from "#cli/command.ts";
-import { findCommand } from "#cli/command-table.ts";
-import type { Found } from "#cli/command-table.ts";
+import { findCommand } from "#cli/find-command.ts";
+import type { Found } from "#cli/find-command.ts";
 import type { Io } from "#cli/io.ts";
 import { Out, withDetails } from "#cli/output.ts";
 import { parseArguments } from "#cli/parse.ts";

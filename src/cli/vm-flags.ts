@@ -111,6 +111,11 @@ export const SHAPE_FLAGS = {
 
 /** The network policy of a VM, with network nat. */
 export const POLICY_FLAGS = {
+  policy: {
+    value: "POLICY",
+    completes: "policy",
+    help: "Whole policy of network nat: internet, open, none, one of config.toml, or a .toml file",
+  },
   allowCidr: {
     value: "NETWORK[:PORT]",
     many: true,
@@ -171,7 +176,8 @@ export const VM_FLAGS = {
 
 /** Checks all flags before hearthd is contacted. hearthd checks them again. */
 export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
-  return { image: parseImageRef(image), ...parseShape(flags), ...parseOwn(flags) };
+  const network = flags.policy === undefined ? {} : { network: "nat" as const };
+  return { image: parseImageRef(image), ...parseShape(flags), ...parseOwn(flags), ...network };
 }
 
 /** Builds the request for a VM from a snapshot, whose settings it gets. @throws HearthError `input.invalid` */
@@ -219,7 +225,7 @@ function isPreset(network: string | undefined): network is (typeof PRESETS)[numb
 }
 
 /** The flags with the rules of a policy. */
-export type RuleFlags = Pick<FlagValues<typeof VM_FLAGS>, keyof typeof POLICY_FLAGS>;
+type RuleFlags = Pick<FlagValues<typeof VM_FLAGS>, Exclude<keyof typeof POLICY_FLAGS, "policy">>;
 
 export function hasRules({ allowCidr, denyCidr, allowDomain }: RuleFlags): boolean {
   return [allowCidr, denyCidr, allowDomain].some((texts) => texts.length > 0);
@@ -229,11 +235,30 @@ export function rulesOf({ allowCidr, denyCidr, allowDomain }: RuleFlags): Omit<P
   return { allow: allowCidr, deny: denyCidr, allowDomain };
 }
 
-/** Parses the flags of the network policy. @throws HearthError `input.invalid` */
-function parsePolicy({
+/** Checks that a whole policy is not given together with a part of one. @throws HearthError `input.invalid` */
+export function checkWholePolicy({
   network,
+  policy,
   ...rules
-}: Pick<FlagValues<typeof VM_FLAGS>, "network" | keyof typeof POLICY_FLAGS>): Pick<CreateVm, "policy"> {
+}: Pick<FlagValues<typeof VM_FLAGS>, "network" | keyof typeof POLICY_FLAGS>): void {
+  if (policy === undefined) return;
+  const part =
+    network === undefined || network === "nat"
+      ? (["allowCidr", "denyCidr", "allowDomain"] as const).find((name) => rules[name].length > 0)
+      : "network";
+  if (part === undefined) return;
+  const given = part === "network" ? `--network ${network}` : longFlag(part);
+  throw new HearthError("input.invalid", `policy: ${given} cannot be given with --policy.`, {
+    hint: "A policy of --policy is complete. Leave one of them out, or write the rules into a file.",
+  });
+}
+
+/** Parses the flags of the network policy. `--policy` is read elsewhere. @throws HearthError `input.invalid` */
+function parsePolicy(
+  flags: Pick<FlagValues<typeof VM_FLAGS>, "network" | keyof typeof POLICY_FLAGS>,
+): Pick<CreateVm, "policy"> {
+  checkWholePolicy(flags);
+  const { network, policy: _policy, ...rules } = flags;
   const base = isPreset(network) ? network : "internet";
   if (base === "internet" && !hasRules(rules)) return {};
   return { policy: policyOf({ base, ...rulesOf(rules) }) };

@@ -9,6 +9,9 @@ import { isSafeSource } from "#host/download.ts";
 import { DEFAULTS } from "#model/defaults.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
+import { parsePolicyForm } from "#model/policy-form.ts";
+import { checkOwnName } from "#model/policy-presets.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 
 const MEMORY = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
@@ -24,7 +27,12 @@ const DRIVERS = ["qemu", "firecracker"] as const;
 const UIDS = { first: 1_900_000_000, count: 65_536, min: 65_536, max: 2_147_352_575 };
 
 /** The parts of an issue besides its message, which follows the key and the value. */
-export type IssueParams = { readonly hint?: string | undefined; readonly isWhole?: true };
+export type IssueParams = {
+  readonly hint?: string | undefined;
+  readonly isWhole?: true;
+  /** The message begins with the place in the value that it is about. */
+  readonly hasPlace?: true;
+};
 
 type Context = { addIssue(issue: { code: "custom"; message: string; params: IssueParams }): void };
 
@@ -143,6 +151,24 @@ const health = z
   })
   .transform(({ interval, kill_after: killAfter }) => ({ intervalMs: interval, killAfterMs: killAfter }));
 
+/** A policy. Its own parser checks the keys and the rules, because a policy in a file of its own has the same form. */
+const policy = z
+  .strictObject({ default: z.unknown().optional(), rules: z.unknown().optional() })
+  .transform((form, context): NetworkPolicy => {
+    try {
+      return parsePolicyForm(form);
+    } catch (error) {
+      if (!(error instanceof HearthError)) throw error;
+      refuse(context, error.message.replace(/\.$/, ""), { hint: error.hint, isWhole: true, hasPlace: true });
+      return z.NEVER;
+    }
+  });
+
+const policyNames = parsed((name) => {
+  checkOwnName(name);
+  return name;
+});
+
 const isolation = z
   .strictObject({
     /** VMMs get uids (and gids of the same number) from here, one each. */
@@ -186,6 +212,12 @@ export const CONFIG_SCHEMA = z
       .prefault({}),
     /** VMs that are kept ready, by the pool's name. */
     pool: z.record(z.string(), pool).default({}),
+    network: z
+      .strictObject({
+        /** Policies that `--policy` names, besides those of Hearth itself. */
+        policies: z.record(policyNames, policy).default({}),
+      })
+      .prefault({}),
     isolation: isolation.prefault({}),
   })
   .transform(({ pool: pools, ...same }) => ({

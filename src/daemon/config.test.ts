@@ -107,6 +107,42 @@ for (const [title, toml, problem, hint] of [
     /only for this machine/,
   ],
   ["a mirror that is a path", '[firecracker]\nrelease_url = "/srv/mirror"', /https:\/\//, /127\.0\.0\.1/],
+  [
+    "a policy without a default",
+    "[network.policies.office]",
+    /network.policies.office: default: it is missing/,
+    /default = "deny"/,
+  ],
+  [
+    "a rule that has what no rule has",
+    '[network.policies.office]\ndefault = "deny"\nrules = [ { alow = "10.0.0.0/8" } ]',
+    /network.policies.office: rule 1: unknown key alow/,
+    /Did you mean allow/,
+  ],
+  [
+    "an unknown key of a policy",
+    '[network.policies.office]\ndefault = "deny"\nrule = []',
+    /unknown key network.policies.office.rule;?/,
+    /Did you mean network.policies.office.rules/,
+  ],
+  [
+    "a policy of Hearth's own",
+    '[network.policies.open]\ndefault = "deny"',
+    /network.policies.open: open is a policy of Hearth itself/,
+    /another name/,
+  ],
+  [
+    "a policy whose name is none",
+    '[network.policies.Office]\ndefault = "deny"',
+    /network.policies.Office: "Office" is not the name of a policy/,
+    /1 to 63/,
+  ],
+  [
+    "a policy that is no table",
+    "[network.policies]\noffice = 3",
+    /office must be a table/,
+    /\[network.policies.office\]/,
+  ],
   ["broken TOML", "[defaults", /config.toml: Invalid TOML/, /Correct the TOML/],
 ] as const) {
   test(`a config with ${title} is refused with the file, the key and the rule`, () => {
@@ -146,11 +182,22 @@ test("a pool has what it names, and the defaults for the rest are not its own", 
   );
 });
 
+test("a policy of a config is that of the same rules elsewhere", () => {
+  const toml =
+    '[network.policies.office]\ndefault = "deny"\nrules = [ { allow = "10.20.0.0/16", ports = [5432] } ]';
+  const rule = { action: "allow", to: "10.20.0.0/16", protocol: "tcp", ports: { first: 5432, last: 5432 } };
+  assert.deepEqual(parseConfig("config.toml", toml).network.policies, {
+    office: { default: "deny", rules: [rule] },
+  });
+});
+
 test("docs/configuration.md shows every key, and no other", () => {
   const page = readFileSync(join(import.meta.dirname, "../../docs/configuration.md"), "utf8");
   const toml = (/```toml\n(.*?)```/s.exec(page)?.[1] ?? "").replace("https://…", "https://example.org");
   parseConfig("docs/configuration.md", toml);
-  const shown = keysOf(parse(toml)).map((key) => key.replace("pool.small.", "pool.NAME."));
+  const shown = keysOf(parse(toml)).map((key) =>
+    key.replace("pool.small.", "pool.NAME.").replace("network.policies.office.", "network.policies.NAME."),
+  );
   // A pool shows the keys that only pools have, and names the others, which are those of [defaults] and init.
   const asInDefaults = ["cpus", "disk", "network", "init"].map((key) => `pool.NAME.${key}`);
   assert.match(page, /optional: cpus, memory, disk and network \(else \[defaults\]\), and init/);
@@ -159,6 +206,8 @@ test("docs/configuration.md shows every key, and no other", () => {
 
 function keysOf(table: object, prefix = ""): string[] {
   return Object.entries(table).flatMap(([key, value]: [string, unknown]) =>
-    typeof value === "object" && value !== null ? keysOf(value, `${prefix}${key}.`) : [`${prefix}${key}`],
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? keysOf(value, `${prefix}${key}.`)
+      : [`${prefix}${key}`],
   );
 }

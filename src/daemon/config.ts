@@ -63,15 +63,17 @@ function invalid(path: string, problems: readonly Problem[]): HearthError {
 
 function problemsOf(issue: z.core.$ZodIssue): Problem[] {
   const key = issue.path.join(".");
+  if (issue.code === "invalid_key")
+    return issue.issues.flatMap((inner) => problemsOf({ ...inner, path: issue.path }));
   if (issue.code === "unrecognized_keys") return issue.keys.map((unknown) => unknownKey(issue.path, unknown));
   if (issue.code === "invalid_type" && (issue.expected === "object" || issue.expected === "record"))
     return [{ message: `${key} must be a table`, hint: `Write [${key}].` }];
   if (issue.code === "invalid_type" && issue.input === undefined)
     return [{ message: `${key} is missing`, hint: 'For example: image = "debian"' }];
-  const { hint, isWhole }: IssueParams = issue.code === "custom" ? (issue.params ?? {}) : {};
+  const { hint, isWhole, hasPlace }: IssueParams = issue.code === "custom" ? (issue.params ?? {}) : {};
   if (isWhole === true) {
     // A rule between keys belongs to their table, and names them.
-    const isTable = typeof issue.input === "object";
+    const isTable = typeof issue.input === "object" && hasPlace !== true;
     return [{ message: `${key}${isTable ? "." : ": "}${issue.message}`, hint }];
   }
   const isText = issue.code === "invalid_type" && issue.expected === "string";

@@ -106,6 +106,7 @@ export type Guest = Pick<
   | "readTar"
   | "writeTar"
   | "dial"
+  | "listPorts"
   | "freeze"
   | "thaw"
   | "shutdown"

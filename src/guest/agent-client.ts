@@ -19,12 +19,13 @@ import { AgentService } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
 import { configureRequest, nanoseconds, type GuestIdentity } from "#guest/guest-identity.ts";
 import { identityFailureIn } from "#guest/identity-failure.ts";
 import { readGuestReport, type GuestReport } from "#guest/guest-report.ts";
+import { readGuestPorts, type GuestPorts } from "#guest/guest-ports.ts";
 import { guestText } from "#guest/guest-text.ts";
 import { readTar, writeTar, type TarTarget, type TarWritten } from "#guest/guest-tar.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ExecSpec, TtySize } from "#model/exec-spec.ts";
 
-export type { DialTarget, ExecEvent, ExecIo, GuestIdentity, GuestReport, TarTarget, TarWritten };
+export type { DialTarget, ExecEvent, ExecIo, GuestIdentity, GuestPorts, GuestReport, TarTarget, TarWritten };
 
 /** The calls to an agent. All throw HearthError; `agent.unreachable` once the connection is lost. */
 export interface AgentClient {
@@ -60,6 +61,8 @@ export interface AgentClient {
     source: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array, void, undefined>;
+  /** Lists the ports of the guest that wait for peers. @throws HearthError `feature.missing` for an older agent */
+  listPorts(signal: AbortSignal): Promise<GuestPorts>;
   /**
    * Freezes every process of the guest except the agent and PID 1; on failure, none. Idempotent. Without `untilThaw`
    * the guest thaws by itself 30 s after the last `freeze`. Resolves with warnings, as sentences.
@@ -165,6 +168,7 @@ function clientOf(session: AgentSession): AgentClient {
     readTar: (path, signal) => readTar(calls, path, signal),
     writeTar: (target, source, signal) => writeTar(calls, target, source, signal),
     dial: (target, source, signal) => dialInGuest(calls, target, source, signal),
+    listPorts: (signal) => ask(signal, async () => readGuestPorts(await rpc.listPorts({}, { signal }))),
     freeze: ({ flush, timeoutMs, untilThaw }, signal) =>
       ask(signal, async () => {
         const { warnings } = await rpc.freeze(

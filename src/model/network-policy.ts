@@ -22,6 +22,8 @@ export type PolicyRule = {
   readonly protocol?: (typeof POLICY_PROTOCOLS)[number] | undefined;
   /** For tcp and udp, where undefined is every port; and for tls and http, which need them. */
   readonly ports?: PortRange | undefined;
+  /** For people, as `checkComment` has it. The rules in force have none. */
+  readonly comment?: string | undefined;
 };
 
 export type NetworkPolicy = {

@@ -74,3 +74,8 @@ export function formatRule({ action, to, protocol, ports }: PolicyRule): string 
   const range = ports && (ports.first === ports.last ? String(ports.first) : `${ports.first}-${ports.last}`);
   return `${action} ${to}${range === undefined ? "" : `:${range}`}${protocol === undefined ? "" : `/${protocol}`}`;
 }
+
+/** Formats a rule with its comment, for people, such as `deny 0.0.0.0/0/icmp # no ping`. */
+export function describeRule(rule: PolicyRule): string {
+  return rule.comment === undefined ? formatRule(rule) : `${formatRule(rule)} # ${rule.comment}`;
+}

@@ -9,6 +9,7 @@ import type {
   TestNetwork,
   Vm,
   VmNetworkView,
+  VmPorts,
   VmStats,
 } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
@@ -184,6 +185,15 @@ export class HearthVm {
    */
   testNetwork(target: TestNetwork, signal?: AbortSignal): Promise<NetworkTest> {
     return this.#transport.json("POST", `${this.#path}/network/test`, { body: target }, signal);
+  }
+
+  /**
+   * Lists the ports on which programs of the guest listen, and the addresses of the host that lead to them. The guest
+   * chooses what it lists.
+   * @throws HearthError `vm.wrong_phase`, `agent.unreachable`, and `feature.missing` if its agent is too old
+   */
+  ports(signal?: AbortSignal): Promise<VmPorts> {
+    return this.#transport.json("GET", `${this.#path}/ports`, {}, signal);
   }
 
   /**

@@ -1,6 +1,7 @@
 /** The guest of a fake VMM: it obeys, and keeps in its memory what a real one would. */
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
+import type { GuestPort } from "#model/guest-port.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 import { readFakeDisk, writeFakeDisk } from "#testing/fake-disks.ts";
@@ -12,8 +13,19 @@ import type { Life } from "#testing/life.ts";
 /** The port of a fake guest that echoes, as RFC 862 has it. Nothing listens at others. */
 export const ECHO_PORT = 7;
 
+const ECHO_SERVER: GuestPort = {
+  protocol: "tcp",
+  address: "127.0.0.1",
+  port: ECHO_PORT,
+  pid: 7,
+  program: "echo",
+  user: "root",
+};
+
 /** The next faults in any guest; each is used up by the call that it breaks. */
 export type GuestFaults = {
+  /** The ports that the guest lists; by default, its echo server. */
+  ports?: readonly GuestPort[] | undefined;
   /** The number of attempts to reach an agent that fail. */
   unreachable?: number;
   /** The number of attempts to reach the agent that fail in a guest whose own init runs. */
@@ -48,6 +60,7 @@ type Part = Pick<
   | "readTar"
   | "writeTar"
   | "dial"
+  | "listPorts"
   | "freeze"
   | "thaw"
   | "shutdown"
@@ -86,7 +99,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
       return { warnings: faults.warnings ?? [], initFollows: initFollows(vmm) };
     },
     ...commandCalls(vmms, call, answers, faults),
-    ...copyCalls(call, answers),
+    ...copyCalls(call, answers, faults),
     freeze: async ({ flush }, signal) => {
       await answers(signal);
       const { guest } = call(flush ? "freeze flush" : "freeze");
@@ -181,8 +194,14 @@ function commandCalls(
 function copyCalls(
   call: (what: string) => FakeVmm,
   answers: (signal: AbortSignal) => Promise<void>,
-): Pick<Guest, "readTar" | "writeTar" | "dial"> {
+  faults: GuestFaults,
+): Pick<Guest, "readTar" | "writeTar" | "dial" | "listPorts"> {
   return {
+    listPorts: async (signal) => {
+      await answers(signal);
+      call("list ports");
+      return { ports: faults.ports ?? [ECHO_SERVER], truncated: faults.ports !== undefined };
+    },
     // Its only server echoes, and ends with its client.
     async *dial(target, source, signal) {
       await answers(signal);

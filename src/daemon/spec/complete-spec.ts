@@ -4,6 +4,7 @@ import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { specFromSnapshot } from "#daemon/snapshot/snapshot-spec.ts";
 import { checkNetwork } from "#daemon/spec/check-network.ts";
+import { withNamedPolicy } from "#daemon/spec/resolve-policy.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
 import { checkPortsUnused } from "#daemon/vm/published-ports.ts";
 import { assertVolumes, idleWithVolumes } from "#daemon/vm/volume-users.ts";
@@ -22,13 +23,14 @@ import type { VolumeMount } from "#model/volume.ts";
 /** Returns the spec of a request with the configured defaults, checked against what the image and the host offer. */
 export async function completeSpec(
   host: Host,
-  request: CreateVm,
+  asked: CreateVm,
   call: Pick<Call, "onProgress" | "signal">,
 ): Promise<{ spec: VmSpec; imageDigest: ImageDigest }> {
+  const request = withNamedPolicy(host, asked);
   checkRestart(request);
   if (request.snapshot !== undefined) return specFromSnapshot(host, request, request.snapshot);
   const { defaults } = host.config;
-  const asked = parseImageRef(imageOf(request));
+  const ref = parseImageRef(imageOf(request));
   const bootArgs = request.bootArgs ?? [];
   checkBootArgs(bootArgs);
   const driver = request.driver ?? defaults.driver;
@@ -40,13 +42,13 @@ export async function completeSpec(
   const { diskLimit, netLimit, network = defaults.network } = request;
   await assertLimits(host, { diskLimit, netLimit, network }, driver, call.signal);
   await checkPortsUnused(request.publish);
-  const image = await host.images.ensure(asked, call.onProgress, call.signal);
-  const init = chooseInit(request, asked, image.inits);
+  const image = await host.images.ensure(ref, call.onProgress, call.signal);
+  const init = chooseInit(request, ref, image.inits);
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);
   const nested = request.nested ?? false;
   const cpusMax = nested ? await nestedCpusMax(host, driver, call.signal) : LIMITS.cpusMax;
   const spec: VmSpec = {
-    image: asked,
+    image: ref,
     cpus: request.cpus ?? Math.min(defaults.cpus, cpusMax),
     memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
     diskBytes: request.diskBytes ?? defaults.diskBytes,

@@ -47,6 +47,10 @@ describe("an agent that does not answer any more", { timeout: 30_000 }, () => {
       const { guest } = await vms.guest("web", "copy", never);
       await guest.writeTar({ path: "/etc", createParents: false }, (async function* () {})(), never);
     },
+    "a list of ports": async ({ vms }) => {
+      const { guest } = await vms.guest("web", "exec", never);
+      await guest.listPorts(never);
+    },
   };
 
   for (const [what, act] of Object.entries(ACTS)) {

@@ -52,7 +52,7 @@ export type GuestWatch = {
   readonly onSilent: () => void;
 };
 
-/** Wraps a guest, so that its commands and copies end with `agent.unreachable` when the agent does not answer. */
+/** Wraps a guest, so that its commands, copies and lists end with `agent.unreachable` when the agent does not answer. */
 export function watchGuest(watch: GuestWatch): Guest {
   const { guest } = watch;
   return {
@@ -64,6 +64,11 @@ export function watchGuest(watch: GuestWatch): Guest {
       const written = guest.writeTar(target, source, AbortSignal.any([signal, left.signal]));
       // The answer comes when all is written, so only silence ends it.
       return whileAnswering(watch, written, Number.POSITIVE_INFINITY, left);
+    },
+    listPorts: (signal) => {
+      const left = new AbortController();
+      const listed = guest.listPorts(AbortSignal.any([signal, left.signal]));
+      return whileAnswering(watch, listed, watch.patience.startMs, left);
     },
   };
 }

@@ -3,6 +3,7 @@ import type { Host } from "#daemon/host.ts";
 import { findResolver } from "#host/resolver.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
+import { withoutComments } from "#model/policy-comment.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 /** The parts of a spec that the network namespace of a VM enforces. */
@@ -21,7 +22,8 @@ export async function enforceNetwork(
 ): Promise<void> {
   const isKept = (one: unknown, other: unknown): boolean =>
     before !== undefined && isDeepStrictEqual(one, other);
-  if (!isKept(policy, before?.policy ?? INTERNET))
-    await helper.setNetworkPolicy(id, { policy, networks, resolver: findResolver() }, signal);
+  const rules = withoutComments(policy);
+  if (!isKept(rules, withoutComments(before?.policy ?? INTERNET)))
+    await helper.setNetworkPolicy(id, { policy: rules, networks, resolver: findResolver() }, signal);
   if (!isKept(netLimit, before?.netLimit ?? {})) await helper.setNetworkLimit(id, netLimit, signal);
 }

@@ -10,6 +10,7 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 import { findResolver } from "#host/resolver.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
+import { withoutComments } from "#model/policy-comment.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { planNetwork } from "#network/vm-network.ts";
 
@@ -62,7 +63,15 @@ const NETWORK: HostResource = {
     const { policy = INTERNET, publish, networks, netLimit: limit } = vm.spec;
     await checkPortsUnused(publish);
     const { mac } = card;
-    const network = { mac, name: vm.name, policy, resolver: findResolver(), publish, networks, limit };
+    const network = {
+      mac,
+      name: vm.name,
+      policy: withoutComments(policy),
+      resolver: findResolver(),
+      publish,
+      networks,
+      limit,
+    };
     await helper.makeNetwork(vm.id, network, signal);
   },
   release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),

@@ -12,6 +12,7 @@ import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { checkRestart } from "#daemon/spec/complete-spec.ts";
 import { checkNetwork } from "#daemon/spec/check-network.ts";
+import { withNamedPolicy } from "#daemon/spec/resolve-policy.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
 import { SET_POLICY } from "#daemon/flows/policy-flow.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
@@ -36,7 +37,8 @@ export function actionOf({ labels, ...change }: SetVm): VmAction {
 }
 
 /** Changes a VM, or nothing of it. The caller has its lock, in a phase that `actionOf` allows. */
-export async function setVm(host: Host, vm: VmRecord, change: SetVm, call: Call): Promise<void> {
+export async function setVm(host: Host, vm: VmRecord, asked: SetVm, call: Call): Promise<void> {
+  const change = withNamedPolicy(host, asked);
   const { labels: changes, ...specChange } = change;
   // Invalid labels are reported before anything is changed.
   if (changes !== undefined) changeLabels(vm.labels, changes);

@@ -2,7 +2,7 @@ import type { VmNetworkView } from "#api/wire.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
 import { parseVmName } from "#model/ids.ts";
 import { domainOf } from "#model/network-policy.ts";
-import { formatRule } from "#model/policy-flags.ts";
+import { describeRule } from "#model/policy-flags.ts";
 import { command } from "#cli/command.ts";
 
 export default command({
@@ -40,7 +40,7 @@ function rows({ counters }: VmNetworkView, policy: NonNullable<VmNetworkView["po
   const names = hasDomains && policy.default === "deny" ? "names of the domains below" : "names";
   return [
     row("-", `allow ${names}, by the resolver of the ${resolver}`, counters?.resolver),
-    ...policy.rules.map((rule, index) => row(String(index + 1), formatRule(rule), counters?.rules[index])),
+    ...policy.rules.map((rule, index) => row(String(index + 1), describeRule(rule), counters?.rules[index])),
     row("-", "allow published ports, and programs of the host", counters?.published),
     row("-", "allow VMs on the same private networks", counters?.private),
     row("-", "deny private and other special networks", counters?.special),

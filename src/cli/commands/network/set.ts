@@ -1,8 +1,10 @@
 import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
-import { formatRule, policyOf } from "#model/policy-flags.ts";
+import { INTERNET } from "#model/network-policy.ts";
+import { describeRule, policyOf } from "#model/policy-flags.ts";
 import { command } from "#cli/command.ts";
-import { hasRules, POLICY_FLAGS, rulesOf } from "#cli/vm-flags.ts";
+import { readPolicyChoice } from "#cli/policy-choice.ts";
+import { checkWholePolicy, hasRules, POLICY_FLAGS, rulesOf } from "#cli/vm-flags.ts";
 
 const NETWORKS = ["nat", "allow-all", "deny-all"] as const;
 
@@ -24,20 +26,26 @@ export default command({
   },
   examples: [
     ["hearth network set web --network deny-all --allow-cidr 10.20.0.0/16:5432", "Allow one database"],
+    ["hearth network set web --policy ./office.toml", "Take the rules from a file"],
     ["hearth network set web --network nat", "Allow public addresses only"],
   ],
-  async run({ args, flags, out, hearth }) {
+  async run({ args, flags, io, out, hearth }) {
     const name = parseVmName(args[0] ?? "");
-    const { network } = flags;
-    if (network === undefined && !hasRules(flags))
+    const { network, policy: whole } = flags;
+    checkWholePolicy(flags);
+    if (network === undefined && whole === undefined && !hasRules(flags))
       throw new HearthError("input.invalid", "network set: nothing to change.", {
         hint: `Write, for instance, \`hearth network set ${name} --network deny-all\`.`,
       });
     const base = network === "allow-all" || network === "deny-all" ? network : "internet";
-    const policy = policyOf({ base, ...rulesOf(flags) });
-    const vm = await (await hearth()).vm(name).set({ policy });
+    const change =
+      whole === undefined
+        ? { policy: policyOf({ base, ...rulesOf(flags) }) }
+        : await readPolicyChoice(whole, io);
+    const vm = await (await hearth()).vm(name).set(change);
     if (out.wantsJson) return out.json(vm);
-    for (const rule of policy.rules) out.line(formatRule(rule));
+    const { policy = INTERNET } = vm;
+    for (const rule of policy.rules) out.line(describeRule(rule));
     out.line(`${policy.default} other public addresses`);
   },
 });

@@ -1,7 +1,7 @@
 import type { NetworkTest } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
-import { formatRule } from "#model/policy-flags.ts";
+import { describeRule } from "#model/policy-flags.ts";
 import { command } from "#cli/command.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 
@@ -47,7 +47,7 @@ async function reason(vm: HearthVm, { action, by, rule }: NetworkTest): Promise<
   switch (by) {
     case "rule": {
       const found = (await vm.show()).policy?.rules[rule ?? 0];
-      return `rule ${(rule ?? 0) + 1}${found === undefined ? "" : `, ${formatRule(found)}`}`;
+      return `rule ${(rule ?? 0) + 1}${found === undefined ? "" : `, ${describeRule(found)}`}`;
     }
     case "private":
       return "a private network that the VM is on";

@@ -1,6 +1,6 @@
 import { HearthError } from "#base/error.ts";
 import { command } from "#cli/command.ts";
-import { findCommand, NOUNS, withPresentNoun } from "#cli/command-table.ts";
+import { findCommand, NOUNS, withPresentNoun } from "#cli/find-command.ts";
 import { commandHelp, nounHelp, overview, unknownCommand } from "#cli/help.ts";
 
 export default command({

@@ -7,6 +7,7 @@ import type { FlagValues } from "#cli/command.ts";
 import { EXEC_FLAGS, readEnv } from "#cli/exec-flags.ts";
 import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
+import { readPolicyChoice } from "#cli/policy-choice.ts";
 import { parseFromSnapshot, parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
 
 const { env, envFile, user, workdir } = EXEC_FLAGS;
@@ -44,6 +45,7 @@ export default command({
     const variables = readEnv(flags, io);
     const spec = {
       ...parseOrigin(args[0], flags.snapshot, flags),
+      ...(flags.policy !== undefined && (await readPolicyChoice(flags.policy, io))),
       ...(Object.keys(variables).length > 0 && { env: { ...variables } }),
       ...(flags.user !== undefined && { user: flags.user }),
       ...(flags.workdir !== undefined && { workdir: flags.workdir }),

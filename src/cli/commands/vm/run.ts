@@ -9,6 +9,7 @@ import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
 import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 import type { Out } from "#cli/output.ts";
+import { readPolicyChoice } from "#cli/policy-choice.ts";
 import { parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
 
 const JSON_OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
@@ -47,7 +48,11 @@ export default command({
   ],
   async run({ args, flags, io, out, hearth }) {
     const [image = "", ...argv] = args;
-    const vm: CreateVm = { ...parseVmFlags(image, flags), ...(flags.rm && { autoRemove: true }) };
+    const vm: CreateVm = {
+      ...parseVmFlags(image, flags),
+      ...(flags.policy !== undefined && (await readPolicyChoice(flags.policy, io))),
+      ...(flags.rm && { autoRemove: true }),
+    };
     const env = readEnv(flags, io);
     const json = out.wantsJson;
     const stdio = planStdio(flags, io, { terminalByDefault: argv.length === 0, json });

@@ -5,7 +5,7 @@ import type { ExitReason } from "#model/vm-handle.ts";
 import { PAUSE_CAUSES } from "#model/vm-state.ts";
 import { parseVmName } from "#model/ids.ts";
 import { formatLabels } from "#model/labels.ts";
-import { formatRule } from "#model/policy-flags.ts";
+import { describeRule } from "#model/policy-flags.ts";
 import { formatPublished } from "#model/published-port.ts";
 import { formatRateLimit } from "#model/rate-limit.ts";
 import { formatVolumeMount } from "#model/volume.ts";
@@ -71,7 +71,7 @@ function machine(vm: Vm): readonly Pair[] {
 
 function policyLines(policy: Vm["policy"]): readonly Pair[] {
   if (policy === undefined) return [];
-  const rules = policy.rules.map((rule): Pair => ["policy", formatRule(rule)]);
+  const rules = policy.rules.map((rule): Pair => ["policy", describeRule(rule)]);
   return [...rules, ["policy", `${policy.default} other public addresses`]];
 }
 

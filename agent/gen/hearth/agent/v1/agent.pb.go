@@ -1693,6 +1693,178 @@ func (x *DialResponse) GetData() []byte {
 	return nil
 }
 
+type ListPortsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPortsRequest) Reset() {
+	*x = ListPortsRequest{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPortsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPortsRequest) ProtoMessage() {}
+
+func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
+func (*ListPortsRequest) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+type ListPortsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ports         []*OpenPort            `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
+	Truncated     bool                   `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"` // the guest has more sockets or open files than are looked at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPortsResponse) Reset() {
+	*x = ListPortsResponse{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPortsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPortsResponse) ProtoMessage() {}
+
+func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
+func (*ListPortsResponse) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListPortsResponse) GetPorts() []*OpenPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *ListPortsResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+type OpenPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"` // "tcp" or "udp"
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`   // IPv4 or IPv6 address; 0.0.0.0 and :: are each of them
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Pid           uint32                 `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`        // of one process that has the socket; 0: none is known
+	Program       string                 `protobuf:"bytes,5,opt,name=program,proto3" json:"program,omitempty"` // its name, as the kernel has it in comm
+	User          string                 `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`       // its effective user: a name, or a uid without a name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenPort) Reset() {
+	*x = OpenPort{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenPort) ProtoMessage() {}
+
+func (x *OpenPort) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenPort.ProtoReflect.Descriptor instead.
+func (*OpenPort) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *OpenPort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *OpenPort) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *OpenPort) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *OpenPort) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *OpenPort) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *OpenPort) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 type FreezeRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Flush     bool                   `protobuf:"varint,1,opt,name=flush,proto3" json:"flush,omitempty"`                          // write dirty pages to the disks first
@@ -1706,7 +1878,7 @@ type FreezeRequest struct {
 
 func (x *FreezeRequest) Reset() {
 	*x = FreezeRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1890,7 @@ func (x *FreezeRequest) String() string {
 func (*FreezeRequest) ProtoMessage() {}
 
 func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1903,7 @@ func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeRequest.ProtoReflect.Descriptor instead.
 func (*FreezeRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FreezeRequest) GetFlush() bool {
@@ -1765,7 +1937,7 @@ type FreezeResponse struct {
 
 func (x *FreezeResponse) Reset() {
 	*x = FreezeResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1949,7 @@ func (x *FreezeResponse) String() string {
 func (*FreezeResponse) ProtoMessage() {}
 
 func (x *FreezeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1962,7 @@ func (x *FreezeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeResponse.ProtoReflect.Descriptor instead.
 func (*FreezeResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FreezeResponse) GetWarnings() []string {
@@ -1809,7 +1981,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1993,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +2006,7 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ThawRequest) GetUnixTimeNs() int64 {
@@ -1854,7 +2026,7 @@ type ThawResponse struct {
 
 func (x *ThawResponse) Reset() {
 	*x = ThawResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +2038,7 @@ func (x *ThawResponse) String() string {
 func (*ThawResponse) ProtoMessage() {}
 
 func (x *ThawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +2051,7 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ThawResponse) GetWarnings() []string {
@@ -1899,7 +2071,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2083,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2096,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ShutdownRequest) GetReboot() bool {
@@ -1949,7 +2121,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2133,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2146,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 type IdentityNotRenewed_Failure struct {
@@ -1987,7 +2159,7 @@ type IdentityNotRenewed_Failure struct {
 
 func (x *IdentityNotRenewed_Failure) Reset() {
 	*x = IdentityNotRenewed_Failure{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2171,7 @@ func (x *IdentityNotRenewed_Failure) String() string {
 func (*IdentityNotRenewed_Failure) ProtoMessage() {}
 
 func (x *IdentityNotRenewed_Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2329,18 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"\"\n" +
 	"\fDialResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"c\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x12\n" +
+	"\x10ListPortsRequest\"b\n" +
+	"\x11ListPortsResponse\x12/\n" +
+	"\x05ports\x18\x01 \x03(\v2\x19.hearth.agent.v1.OpenPortR\x05ports\x12\x1c\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\x94\x01\n" +
+	"\bOpenPort\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x10\n" +
+	"\x03pid\x18\x04 \x01(\rR\x03pid\x12\x18\n" +
+	"\aprogram\x18\x05 \x01(\tR\aprogram\x12\x12\n" +
+	"\x04user\x18\x06 \x01(\tR\x04user\"c\n" +
 	"\rFreezeRequest\x12\x14\n" +
 	"\x05flush\x18\x01 \x01(\bR\x05flush\x12\x1d\n" +
 	"\n" +
@@ -2175,7 +2358,7 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\x06reboot\x18\x01 \x01(\bR\x06reboot\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\"\x12\n" +
-	"\x10ShutdownResponse2\xeb\x06\n" +
+	"\x10ShutdownResponse2\xbf\a\n" +
 	"\fAgentService\x12C\n" +
 	"\x04Info\x12\x1c.hearth.agent.v1.InfoRequest\x1a\x1d.hearth.agent.v1.InfoResponse\x12R\n" +
 	"\tConfigure\x12!.hearth.agent.v1.ConfigureRequest\x1a\".hearth.agent.v1.ConfigureResponse\x12G\n" +
@@ -2186,7 +2369,8 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"ResizeExec\x12\".hearth.agent.v1.ResizeExecRequest\x1a#.hearth.agent.v1.ResizeExecResponse\x12N\n" +
 	"\aReadTar\x12\x1f.hearth.agent.v1.ReadTarRequest\x1a .hearth.agent.v1.ReadTarResponse0\x01\x12Q\n" +
 	"\bWriteTar\x12 .hearth.agent.v1.WriteTarRequest\x1a!.hearth.agent.v1.WriteTarResponse(\x01\x12G\n" +
-	"\x04Dial\x12\x1c.hearth.agent.v1.DialRequest\x1a\x1d.hearth.agent.v1.DialResponse(\x010\x01\x12I\n" +
+	"\x04Dial\x12\x1c.hearth.agent.v1.DialRequest\x1a\x1d.hearth.agent.v1.DialResponse(\x010\x01\x12R\n" +
+	"\tListPorts\x12!.hearth.agent.v1.ListPortsRequest\x1a\".hearth.agent.v1.ListPortsResponse\x12I\n" +
 	"\x06Freeze\x12\x1e.hearth.agent.v1.FreezeRequest\x1a\x1f.hearth.agent.v1.FreezeResponse\x12C\n" +
 	"\x04Thaw\x12\x1c.hearth.agent.v1.ThawRequest\x1a\x1d.hearth.agent.v1.ThawResponse\x12O\n" +
 	"\bShutdown\x12 .hearth.agent.v1.ShutdownRequest\x1a!.hearth.agent.v1.ShutdownResponseB.Z,hearth.dev/agent/gen/hearth/agent/v1;agentv1b\x06proto3"
@@ -2203,7 +2387,7 @@ func file_hearth_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_hearth_agent_v1_agent_proto_rawDescData
 }
 
-var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_hearth_agent_v1_agent_proto_goTypes = []any{
 	(*InfoRequest)(nil),                // 0: hearth.agent.v1.InfoRequest
 	(*InfoResponse)(nil),               // 1: hearth.agent.v1.InfoResponse
@@ -2230,55 +2414,61 @@ var file_hearth_agent_v1_agent_proto_goTypes = []any{
 	(*DialRequest)(nil),                // 22: hearth.agent.v1.DialRequest
 	(*DialTarget)(nil),                 // 23: hearth.agent.v1.DialTarget
 	(*DialResponse)(nil),               // 24: hearth.agent.v1.DialResponse
-	(*FreezeRequest)(nil),              // 25: hearth.agent.v1.FreezeRequest
-	(*FreezeResponse)(nil),             // 26: hearth.agent.v1.FreezeResponse
-	(*ThawRequest)(nil),                // 27: hearth.agent.v1.ThawRequest
-	(*ThawResponse)(nil),               // 28: hearth.agent.v1.ThawResponse
-	(*ShutdownRequest)(nil),            // 29: hearth.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),           // 30: hearth.agent.v1.ShutdownResponse
-	nil,                                // 31: hearth.agent.v1.ConfigureRequest.EnvEntry
-	(*IdentityNotRenewed_Failure)(nil), // 32: hearth.agent.v1.IdentityNotRenewed.Failure
-	nil,                                // 33: hearth.agent.v1.ExecStart.EnvEntry
+	(*ListPortsRequest)(nil),           // 25: hearth.agent.v1.ListPortsRequest
+	(*ListPortsResponse)(nil),          // 26: hearth.agent.v1.ListPortsResponse
+	(*OpenPort)(nil),                   // 27: hearth.agent.v1.OpenPort
+	(*FreezeRequest)(nil),              // 28: hearth.agent.v1.FreezeRequest
+	(*FreezeResponse)(nil),             // 29: hearth.agent.v1.FreezeResponse
+	(*ThawRequest)(nil),                // 30: hearth.agent.v1.ThawRequest
+	(*ThawResponse)(nil),               // 31: hearth.agent.v1.ThawResponse
+	(*ShutdownRequest)(nil),            // 32: hearth.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),           // 33: hearth.agent.v1.ShutdownResponse
+	nil,                                // 34: hearth.agent.v1.ConfigureRequest.EnvEntry
+	(*IdentityNotRenewed_Failure)(nil), // 35: hearth.agent.v1.IdentityNotRenewed.Failure
+	nil,                                // 36: hearth.agent.v1.ExecStart.EnvEntry
 }
 var file_hearth_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: hearth.agent.v1.ConfigureRequest.network:type_name -> hearth.agent.v1.NetworkConfig
-	31, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
+	34, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
 	3,  // 2: hearth.agent.v1.ConfigureRequest.mounts:type_name -> hearth.agent.v1.Mount
-	32, // 3: hearth.agent.v1.IdentityNotRenewed.failures:type_name -> hearth.agent.v1.IdentityNotRenewed.Failure
+	35, // 3: hearth.agent.v1.IdentityNotRenewed.failures:type_name -> hearth.agent.v1.IdentityNotRenewed.Failure
 	8,  // 4: hearth.agent.v1.ExecRequest.start:type_name -> hearth.agent.v1.ExecStart
-	33, // 5: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
+	36, // 5: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
 	9,  // 6: hearth.agent.v1.ExecStart.tty:type_name -> hearth.agent.v1.Tty
 	11, // 7: hearth.agent.v1.ExecResponse.started:type_name -> hearth.agent.v1.ExecStarted
 	12, // 8: hearth.agent.v1.ExecResponse.exited:type_name -> hearth.agent.v1.ExecExited
 	20, // 9: hearth.agent.v1.WriteTarRequest.start:type_name -> hearth.agent.v1.WriteTarStart
 	23, // 10: hearth.agent.v1.DialRequest.target:type_name -> hearth.agent.v1.DialTarget
-	0,  // 11: hearth.agent.v1.AgentService.Info:input_type -> hearth.agent.v1.InfoRequest
-	2,  // 12: hearth.agent.v1.AgentService.Configure:input_type -> hearth.agent.v1.ConfigureRequest
-	7,  // 13: hearth.agent.v1.AgentService.Exec:input_type -> hearth.agent.v1.ExecRequest
-	13, // 14: hearth.agent.v1.AgentService.SignalExec:input_type -> hearth.agent.v1.SignalExecRequest
-	15, // 15: hearth.agent.v1.AgentService.ResizeExec:input_type -> hearth.agent.v1.ResizeExecRequest
-	17, // 16: hearth.agent.v1.AgentService.ReadTar:input_type -> hearth.agent.v1.ReadTarRequest
-	19, // 17: hearth.agent.v1.AgentService.WriteTar:input_type -> hearth.agent.v1.WriteTarRequest
-	22, // 18: hearth.agent.v1.AgentService.Dial:input_type -> hearth.agent.v1.DialRequest
-	25, // 19: hearth.agent.v1.AgentService.Freeze:input_type -> hearth.agent.v1.FreezeRequest
-	27, // 20: hearth.agent.v1.AgentService.Thaw:input_type -> hearth.agent.v1.ThawRequest
-	29, // 21: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
-	1,  // 22: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
-	5,  // 23: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
-	10, // 24: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
-	14, // 25: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
-	16, // 26: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
-	18, // 27: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
-	21, // 28: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
-	24, // 29: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
-	26, // 30: hearth.agent.v1.AgentService.Freeze:output_type -> hearth.agent.v1.FreezeResponse
-	28, // 31: hearth.agent.v1.AgentService.Thaw:output_type -> hearth.agent.v1.ThawResponse
-	30, // 32: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
-	22, // [22:33] is the sub-list for method output_type
-	11, // [11:22] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	27, // 11: hearth.agent.v1.ListPortsResponse.ports:type_name -> hearth.agent.v1.OpenPort
+	0,  // 12: hearth.agent.v1.AgentService.Info:input_type -> hearth.agent.v1.InfoRequest
+	2,  // 13: hearth.agent.v1.AgentService.Configure:input_type -> hearth.agent.v1.ConfigureRequest
+	7,  // 14: hearth.agent.v1.AgentService.Exec:input_type -> hearth.agent.v1.ExecRequest
+	13, // 15: hearth.agent.v1.AgentService.SignalExec:input_type -> hearth.agent.v1.SignalExecRequest
+	15, // 16: hearth.agent.v1.AgentService.ResizeExec:input_type -> hearth.agent.v1.ResizeExecRequest
+	17, // 17: hearth.agent.v1.AgentService.ReadTar:input_type -> hearth.agent.v1.ReadTarRequest
+	19, // 18: hearth.agent.v1.AgentService.WriteTar:input_type -> hearth.agent.v1.WriteTarRequest
+	22, // 19: hearth.agent.v1.AgentService.Dial:input_type -> hearth.agent.v1.DialRequest
+	25, // 20: hearth.agent.v1.AgentService.ListPorts:input_type -> hearth.agent.v1.ListPortsRequest
+	28, // 21: hearth.agent.v1.AgentService.Freeze:input_type -> hearth.agent.v1.FreezeRequest
+	30, // 22: hearth.agent.v1.AgentService.Thaw:input_type -> hearth.agent.v1.ThawRequest
+	32, // 23: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
+	1,  // 24: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
+	5,  // 25: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
+	10, // 26: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
+	14, // 27: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
+	16, // 28: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
+	18, // 29: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
+	21, // 30: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
+	24, // 31: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
+	26, // 32: hearth.agent.v1.AgentService.ListPorts:output_type -> hearth.agent.v1.ListPortsResponse
+	29, // 33: hearth.agent.v1.AgentService.Freeze:output_type -> hearth.agent.v1.FreezeResponse
+	31, // 34: hearth.agent.v1.AgentService.Thaw:output_type -> hearth.agent.v1.ThawResponse
+	33, // 35: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
+	24, // [24:36] is the sub-list for method output_type
+	12, // [12:24] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_hearth_agent_v1_agent_proto_init() }
@@ -2312,7 +2502,7 @@ func file_hearth_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hearth_agent_v1_agent_proto_rawDesc), len(file_hearth_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

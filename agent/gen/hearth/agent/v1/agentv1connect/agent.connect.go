@@ -54,6 +54,8 @@ const (
 	AgentServiceWriteTarProcedure = "/hearth.agent.v1.AgentService/WriteTar"
 	// AgentServiceDialProcedure is the fully-qualified name of the AgentService's Dial RPC.
 	AgentServiceDialProcedure = "/hearth.agent.v1.AgentService/Dial"
+	// AgentServiceListPortsProcedure is the fully-qualified name of the AgentService's ListPorts RPC.
+	AgentServiceListPortsProcedure = "/hearth.agent.v1.AgentService/ListPorts"
 	// AgentServiceFreezeProcedure is the fully-qualified name of the AgentService's Freeze RPC.
 	AgentServiceFreezeProcedure = "/hearth.agent.v1.AgentService/Freeze"
 	// AgentServiceThawProcedure is the fully-qualified name of the AgentService's Thaw RPC.
@@ -87,6 +89,9 @@ type AgentServiceClient interface {
 	WriteTar(context.Context) *connect.ClientStreamForClient[v1.WriteTarRequest, v1.WriteTarResponse]
 	// Opens a connection inside the guest. The first request is `target`; then bytes flow in both directions.
 	Dial(context.Context) *connect.BidiStreamForClient[v1.DialRequest, v1.DialResponse]
+	// Lists the ports of the guest that wait for peers: TCP sockets that listen, and UDP sockets without a peer, of the
+	// agent's network namespace. The list is bounded.
+	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
 	// Freezes every process of the guest except the agent, PID 1 and kernel threads, so that memory and disks are saved
 	// at one moment. Idempotent. Without `until_thaw`, the agent thaws by itself 30 s after the last call, because a host
 	// that died must not leave a guest frozen. Execs that are requested meanwhile start after the thaw.
@@ -156,6 +161,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Dial")),
 			connect.WithClientOptions(opts...),
 		),
+		listPorts: connect.NewClient[v1.ListPortsRequest, v1.ListPortsResponse](
+			httpClient,
+			baseURL+AgentServiceListPortsProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("ListPorts")),
+			connect.WithClientOptions(opts...),
+		),
 		freeze: connect.NewClient[v1.FreezeRequest, v1.FreezeResponse](
 			httpClient,
 			baseURL+AgentServiceFreezeProcedure,
@@ -187,6 +198,7 @@ type agentServiceClient struct {
 	readTar    *connect.Client[v1.ReadTarRequest, v1.ReadTarResponse]
 	writeTar   *connect.Client[v1.WriteTarRequest, v1.WriteTarResponse]
 	dial       *connect.Client[v1.DialRequest, v1.DialResponse]
+	listPorts  *connect.Client[v1.ListPortsRequest, v1.ListPortsResponse]
 	freeze     *connect.Client[v1.FreezeRequest, v1.FreezeResponse]
 	thaw       *connect.Client[v1.ThawRequest, v1.ThawResponse]
 	shutdown   *connect.Client[v1.ShutdownRequest, v1.ShutdownResponse]
@@ -232,6 +244,11 @@ func (c *agentServiceClient) Dial(ctx context.Context) *connect.BidiStreamForCli
 	return c.dial.CallBidiStream(ctx)
 }
 
+// ListPorts calls hearth.agent.v1.AgentService.ListPorts.
+func (c *agentServiceClient) ListPorts(ctx context.Context, req *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error) {
+	return c.listPorts.CallUnary(ctx, req)
+}
+
 // Freeze calls hearth.agent.v1.AgentService.Freeze.
 func (c *agentServiceClient) Freeze(ctx context.Context, req *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error) {
 	return c.freeze.CallUnary(ctx, req)
@@ -272,6 +289,9 @@ type AgentServiceHandler interface {
 	WriteTar(context.Context, *connect.ClientStream[v1.WriteTarRequest]) (*connect.Response[v1.WriteTarResponse], error)
 	// Opens a connection inside the guest. The first request is `target`; then bytes flow in both directions.
 	Dial(context.Context, *connect.BidiStream[v1.DialRequest, v1.DialResponse]) error
+	// Lists the ports of the guest that wait for peers: TCP sockets that listen, and UDP sockets without a peer, of the
+	// agent's network namespace. The list is bounded.
+	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
 	// Freezes every process of the guest except the agent, PID 1 and kernel threads, so that memory and disks are saved
 	// at one moment. Idempotent. Without `until_thaw`, the agent thaws by itself 30 s after the last call, because a host
 	// that died must not leave a guest frozen. Execs that are requested meanwhile start after the thaw.
@@ -337,6 +357,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Dial")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceListPortsHandler := connect.NewUnaryHandler(
+		AgentServiceListPortsProcedure,
+		svc.ListPorts,
+		connect.WithSchema(agentServiceMethods.ByName("ListPorts")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceFreezeHandler := connect.NewUnaryHandler(
 		AgentServiceFreezeProcedure,
 		svc.Freeze,
@@ -373,6 +399,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceWriteTarHandler.ServeHTTP(w, r)
 		case AgentServiceDialProcedure:
 			agentServiceDialHandler.ServeHTTP(w, r)
+		case AgentServiceListPortsProcedure:
+			agentServiceListPortsHandler.ServeHTTP(w, r)
 		case AgentServiceFreezeProcedure:
 			agentServiceFreezeHandler.ServeHTTP(w, r)
 		case AgentServiceThawProcedure:
@@ -418,6 +446,10 @@ func (UnimplementedAgentServiceHandler) WriteTar(context.Context, *connect.Clien
 
 func (UnimplementedAgentServiceHandler) Dial(context.Context, *connect.BidiStream[v1.DialRequest, v1.DialResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("hearth.agent.v1.AgentService.Dial is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("hearth.agent.v1.AgentService.ListPorts is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error) {

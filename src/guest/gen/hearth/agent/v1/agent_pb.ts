@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hearth/agent/v1/agent.proto.
  */
 export const file_hearth_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLpAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgSDgoGZnJvemVuGAsgASgIIt8CChBDb25maWd1cmVSZXF1ZXN0EhAKCGhvc3RuYW1lGAEgASgJEhQKDHVuaXhfdGltZV9ucxgCIAEoAxIPCgdlbnRyb3B5GAMgASgMEhIKCm1hY2hpbmVfaWQYBCABKAkSLwoHbmV0d29yaxgFIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5OZXR3b3JrQ29uZmlnEjcKA2VudhgGIAMoCzIqLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXF1ZXN0LkVudkVudHJ5EgwKBHVzZXIYByABKAkSDwoHd29ya2RpchgIIAEoCRIPCgdjb21tYW5kGAkgAygJEiYKBm1vdW50cxgKIAMoCzIWLmhlYXJ0aC5hZ2VudC52MS5Nb3VudBIQCghyZXN0b3JlZBgLIAEoCBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKBU1vdW50Eg4KBmRldmljZRgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCJoCg1OZXR3b3JrQ29uZmlnEhEKCWludGVyZmFjZRgBIAEoCRIRCglhZGRyZXNzZXMYAiADKAkSDwoHZ2F0ZXdheRgDIAEoCRITCgtuYW1lc2VydmVycxgEIAMoCRILCgNtYWMYBSABKAkiOwoRQ29uZmlndXJlUmVzcG9uc2USEAoId2FybmluZ3MYASADKAkSFAoMaW5pdF9mb2xsb3dzGAIgASgIInwKEklkZW50aXR5Tm90UmVuZXdlZBI9CghmYWlsdXJlcxgBIAMoCzIrLmhlYXJ0aC5hZ2VudC52MS5JZGVudGl0eU5vdFJlbmV3ZWQuRmFpbHVyZRonCgdGYWlsdXJlEgwKBHBhcnQYASABKAkSDgoGcmVhc29uGAIgASgJIm4KC0V4ZWNSZXF1ZXN0EisKBXN0YXJ0GAEgASgLMhouaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISABCCQoHcmVxdWVzdCL4AQoJRXhlY1N0YXJ0EgoKAmlkGAEgASgJEgwKBGFyZ3YYAiADKAwSMAoDZW52GAMgAygLMiMuaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydC5FbnZFbnRyeRIMCgR1c2VyGAQgASgJEg8KB3dvcmtkaXIYBSABKAkSIQoDdHR5GAYgASgLMhQuaGVhcnRoLmFnZW50LnYxLlR0eRINCgVzdGRpbhgHIAEoCBIOCgZkZXRhY2gYCCABKAgSEgoKdGltZW91dF9tcxgJIAEoBBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KA1R0eRIMCgRyb3dzGAEgASgNEgwKBGNvbHMYAiABKA0SDAoEdGVybRgDIAEoCSKeAQoMRXhlY1Jlc3BvbnNlEi8KB3N0YXJ0ZWQYASABKAsyHC5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0ZWRIABIQCgZzdGRvdXQYAiABKAxIABIQCgZzdGRlcnIYAyABKAxIABItCgZleGl0ZWQYBCABKAsyGy5oZWFydGguYWdlbnQudjEuRXhlY0V4aXRlZEgAQgoKCHJlc3BvbnNlIhoKC0V4ZWNTdGFydGVkEgsKA3BpZBgBIAEoDSI9CgpFeGVjRXhpdGVkEgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhEKCXRpbWVkX291dBgDIAEoCCIvChFTaWduYWxFeGVjUmVxdWVzdBIKCgJpZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iFAoSU2lnbmFsRXhlY1Jlc3BvbnNlIjsKEVJlc2l6ZUV4ZWNSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBHJvd3MYAiABKA0SDAoEY29scxgDIAEoDSIUChJSZXNpemVFeGVjUmVzcG9uc2UiLAoOUmVhZFRhclJlcXVlc3QSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJIh8KD1JlYWRUYXJSZXNwb25zZRIMCgRkYXRhGAEgASgMIl0KD1dyaXRlVGFyUmVxdWVzdBIvCgVzdGFydBgBIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclN0YXJ0SAASDgoEZGF0YRgCIAEoDEgAQgkKB3JlcXVlc3QiNQoNV3JpdGVUYXJTdGFydBIMCgRwYXRoGAEgASgJEhYKDmNyZWF0ZV9wYXJlbnRzGAIgASgIIjIKEFdyaXRlVGFyUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBBINCgVieXRlcxgCIAEoBCJpCgtEaWFsUmVxdWVzdBItCgZ0YXJnZXQYASABKAsyGy5oZWFydGguYWdlbnQudjEuRGlhbFRhcmdldEgAEg4KBGRhdGEYAiABKAxIABIQCgZjbG9zZWQYAyABKAhIAEIJCgdyZXF1ZXN0Ii4KCkRpYWxUYXJnZXQSDwoHbmV0d29yaxgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIhwKDERpYWxSZXNwb25zZRIMCgRkYXRhGAEgASgMIkYKDUZyZWV6ZVJlcXVlc3QSDQoFZmx1c2gYASABKAgSEgoKdGltZW91dF9tcxgCIAEoBBISCgp1bnRpbF90aGF3GAMgASgIIiIKDkZyZWV6ZVJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIiMKC1RoYXdSZXF1ZXN0EhQKDHVuaXhfdGltZV9ucxgBIAEoAyIgCgxUaGF3UmVzcG9uc2USEAoId2FybmluZ3MYASADKAkiNQoPU2h1dGRvd25SZXF1ZXN0Eg4KBnJlYm9vdBgBIAEoCBISCgp0aW1lb3V0X21zGAIgASgEIhIKEFNodXRkb3duUmVzcG9uc2Uy6wYKDEFnZW50U2VydmljZRJDCgRJbmZvEhwuaGVhcnRoLmFnZW50LnYxLkluZm9SZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkluZm9SZXNwb25zZRJSCglDb25maWd1cmUSIS5oZWFydGguYWdlbnQudjEuQ29uZmlndXJlUmVxdWVzdBoiLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXNwb25zZRJHCgRFeGVjEhwuaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXNwb25zZSgBMAESVQoKU2lnbmFsRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVzcG9uc2USVQoKUmVzaXplRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVzcG9uc2USTgoHUmVhZFRhchIfLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVxdWVzdBogLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVzcG9uc2UwARJRCghXcml0ZVRhchIgLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuV3JpdGVUYXJSZXNwb25zZSgBEkcKBERpYWwSHC5oZWFydGguYWdlbnQudjEuRGlhbFJlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuRGlhbFJlc3BvbnNlKAEwARJJCgZGcmVlemUSHi5oZWFydGguYWdlbnQudjEuRnJlZXplUmVxdWVzdBofLmhlYXJ0aC5hZ2VudC52MS5GcmVlemVSZXNwb25zZRJDCgRUaGF3EhwuaGVhcnRoLmFnZW50LnYxLlRoYXdSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLlRoYXdSZXNwb25zZRJPCghTaHV0ZG93bhIgLmhlYXJ0aC5hZ2VudC52MS5TaHV0ZG93blJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuU2h1dGRvd25SZXNwb25zZUIuWixoZWFydGguZGV2L2FnZW50L2dlbi9oZWFydGgvYWdlbnQvdjE7YWdlbnR2MWIGcHJvdG8z");
+  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLpAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgSDgoGZnJvemVuGAsgASgIIt8CChBDb25maWd1cmVSZXF1ZXN0EhAKCGhvc3RuYW1lGAEgASgJEhQKDHVuaXhfdGltZV9ucxgCIAEoAxIPCgdlbnRyb3B5GAMgASgMEhIKCm1hY2hpbmVfaWQYBCABKAkSLwoHbmV0d29yaxgFIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5OZXR3b3JrQ29uZmlnEjcKA2VudhgGIAMoCzIqLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXF1ZXN0LkVudkVudHJ5EgwKBHVzZXIYByABKAkSDwoHd29ya2RpchgIIAEoCRIPCgdjb21tYW5kGAkgAygJEiYKBm1vdW50cxgKIAMoCzIWLmhlYXJ0aC5hZ2VudC52MS5Nb3VudBIQCghyZXN0b3JlZBgLIAEoCBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKBU1vdW50Eg4KBmRldmljZRgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCJoCg1OZXR3b3JrQ29uZmlnEhEKCWludGVyZmFjZRgBIAEoCRIRCglhZGRyZXNzZXMYAiADKAkSDwoHZ2F0ZXdheRgDIAEoCRITCgtuYW1lc2VydmVycxgEIAMoCRILCgNtYWMYBSABKAkiOwoRQ29uZmlndXJlUmVzcG9uc2USEAoId2FybmluZ3MYASADKAkSFAoMaW5pdF9mb2xsb3dzGAIgASgIInwKEklkZW50aXR5Tm90UmVuZXdlZBI9CghmYWlsdXJlcxgBIAMoCzIrLmhlYXJ0aC5hZ2VudC52MS5JZGVudGl0eU5vdFJlbmV3ZWQuRmFpbHVyZRonCgdGYWlsdXJlEgwKBHBhcnQYASABKAkSDgoGcmVhc29uGAIgASgJIm4KC0V4ZWNSZXF1ZXN0EisKBXN0YXJ0GAEgASgLMhouaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISABCCQoHcmVxdWVzdCL4AQoJRXhlY1N0YXJ0EgoKAmlkGAEgASgJEgwKBGFyZ3YYAiADKAwSMAoDZW52GAMgAygLMiMuaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydC5FbnZFbnRyeRIMCgR1c2VyGAQgASgJEg8KB3dvcmtkaXIYBSABKAkSIQoDdHR5GAYgASgLMhQuaGVhcnRoLmFnZW50LnYxLlR0eRINCgVzdGRpbhgHIAEoCBIOCgZkZXRhY2gYCCABKAgSEgoKdGltZW91dF9tcxgJIAEoBBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KA1R0eRIMCgRyb3dzGAEgASgNEgwKBGNvbHMYAiABKA0SDAoEdGVybRgDIAEoCSKeAQoMRXhlY1Jlc3BvbnNlEi8KB3N0YXJ0ZWQYASABKAsyHC5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0ZWRIABIQCgZzdGRvdXQYAiABKAxIABIQCgZzdGRlcnIYAyABKAxIABItCgZleGl0ZWQYBCABKAsyGy5oZWFydGguYWdlbnQudjEuRXhlY0V4aXRlZEgAQgoKCHJlc3BvbnNlIhoKC0V4ZWNTdGFydGVkEgsKA3BpZBgBIAEoDSI9CgpFeGVjRXhpdGVkEgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhEKCXRpbWVkX291dBgDIAEoCCIvChFTaWduYWxFeGVjUmVxdWVzdBIKCgJpZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iFAoSU2lnbmFsRXhlY1Jlc3BvbnNlIjsKEVJlc2l6ZUV4ZWNSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBHJvd3MYAiABKA0SDAoEY29scxgDIAEoDSIUChJSZXNpemVFeGVjUmVzcG9uc2UiLAoOUmVhZFRhclJlcXVlc3QSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJIh8KD1JlYWRUYXJSZXNwb25zZRIMCgRkYXRhGAEgASgMIl0KD1dyaXRlVGFyUmVxdWVzdBIvCgVzdGFydBgBIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclN0YXJ0SAASDgoEZGF0YRgCIAEoDEgAQgkKB3JlcXVlc3QiNQoNV3JpdGVUYXJTdGFydBIMCgRwYXRoGAEgASgJEhYKDmNyZWF0ZV9wYXJlbnRzGAIgASgIIjIKEFdyaXRlVGFyUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBBINCgVieXRlcxgCIAEoBCJpCgtEaWFsUmVxdWVzdBItCgZ0YXJnZXQYASABKAsyGy5oZWFydGguYWdlbnQudjEuRGlhbFRhcmdldEgAEg4KBGRhdGEYAiABKAxIABIQCgZjbG9zZWQYAyABKAhIAEIJCgdyZXF1ZXN0Ii4KCkRpYWxUYXJnZXQSDwoHbmV0d29yaxgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIhwKDERpYWxSZXNwb25zZRIMCgRkYXRhGAEgASgMIhIKEExpc3RQb3J0c1JlcXVlc3QiUAoRTGlzdFBvcnRzUmVzcG9uc2USKAoFcG9ydHMYASADKAsyGS5oZWFydGguYWdlbnQudjEuT3BlblBvcnQSEQoJdHJ1bmNhdGVkGAIgASgIImcKCE9wZW5Qb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSDAoEcG9ydBgDIAEoDRILCgNwaWQYBCABKA0SDwoHcHJvZ3JhbRgFIAEoCRIMCgR1c2VyGAYgASgJIkYKDUZyZWV6ZVJlcXVlc3QSDQoFZmx1c2gYASABKAgSEgoKdGltZW91dF9tcxgCIAEoBBISCgp1bnRpbF90aGF3GAMgASgIIiIKDkZyZWV6ZVJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIiMKC1RoYXdSZXF1ZXN0EhQKDHVuaXhfdGltZV9ucxgBIAEoAyIgCgxUaGF3UmVzcG9uc2USEAoId2FybmluZ3MYASADKAkiNQoPU2h1dGRvd25SZXF1ZXN0Eg4KBnJlYm9vdBgBIAEoCBISCgp0aW1lb3V0X21zGAIgASgEIhIKEFNodXRkb3duUmVzcG9uc2UyvwcKDEFnZW50U2VydmljZRJDCgRJbmZvEhwuaGVhcnRoLmFnZW50LnYxLkluZm9SZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkluZm9SZXNwb25zZRJSCglDb25maWd1cmUSIS5oZWFydGguYWdlbnQudjEuQ29uZmlndXJlUmVxdWVzdBoiLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXNwb25zZRJHCgRFeGVjEhwuaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXNwb25zZSgBMAESVQoKU2lnbmFsRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVzcG9uc2USVQoKUmVzaXplRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVzcG9uc2USTgoHUmVhZFRhchIfLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVxdWVzdBogLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVzcG9uc2UwARJRCghXcml0ZVRhchIgLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuV3JpdGVUYXJSZXNwb25zZSgBEkcKBERpYWwSHC5oZWFydGguYWdlbnQudjEuRGlhbFJlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuRGlhbFJlc3BvbnNlKAEwARJSCglMaXN0UG9ydHMSIS5oZWFydGguYWdlbnQudjEuTGlzdFBvcnRzUmVxdWVzdBoiLmhlYXJ0aC5hZ2VudC52MS5MaXN0UG9ydHNSZXNwb25zZRJJCgZGcmVlemUSHi5oZWFydGguYWdlbnQudjEuRnJlZXplUmVxdWVzdBofLmhlYXJ0aC5hZ2VudC52MS5GcmVlemVSZXNwb25zZRJDCgRUaGF3EhwuaGVhcnRoLmFnZW50LnYxLlRoYXdSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLlRoYXdSZXNwb25zZRJPCghTaHV0ZG93bhIgLmhlYXJ0aC5hZ2VudC52MS5TaHV0ZG93blJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuU2h1dGRvd25SZXNwb25zZUIuWixoZWFydGguZGV2L2FnZW50L2dlbi9oZWFydGgvYWdlbnQvdjE7YWdlbnR2MWIGcHJvdG8z");
 
 /**
  * @generated from message hearth.agent.v1.InfoRequest
@@ -846,6 +846,95 @@ export const DialResponseSchema: GenMessage<DialResponse> = /*@__PURE__*/
   messageDesc(file_hearth_agent_v1_agent, 24);
 
 /**
+ * @generated from message hearth.agent.v1.ListPortsRequest
+ */
+export type ListPortsRequest = Message<"hearth.agent.v1.ListPortsRequest"> & {
+};
+
+/**
+ * Describes the message hearth.agent.v1.ListPortsRequest.
+ * Use `create(ListPortsRequestSchema)` to create a new message.
+ */
+export const ListPortsRequestSchema: GenMessage<ListPortsRequest> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 25);
+
+/**
+ * @generated from message hearth.agent.v1.ListPortsResponse
+ */
+export type ListPortsResponse = Message<"hearth.agent.v1.ListPortsResponse"> & {
+  /**
+   * @generated from field: repeated hearth.agent.v1.OpenPort ports = 1;
+   */
+  ports: OpenPort[];
+
+  /**
+   * the guest has more sockets or open files than are looked at
+   *
+   * @generated from field: bool truncated = 2;
+   */
+  truncated: boolean;
+};
+
+/**
+ * Describes the message hearth.agent.v1.ListPortsResponse.
+ * Use `create(ListPortsResponseSchema)` to create a new message.
+ */
+export const ListPortsResponseSchema: GenMessage<ListPortsResponse> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 26);
+
+/**
+ * @generated from message hearth.agent.v1.OpenPort
+ */
+export type OpenPort = Message<"hearth.agent.v1.OpenPort"> & {
+  /**
+   * "tcp" or "udp"
+   *
+   * @generated from field: string protocol = 1;
+   */
+  protocol: string;
+
+  /**
+   * IPv4 or IPv6 address; 0.0.0.0 and :: are each of them
+   *
+   * @generated from field: string address = 2;
+   */
+  address: string;
+
+  /**
+   * @generated from field: uint32 port = 3;
+   */
+  port: number;
+
+  /**
+   * of one process that has the socket; 0: none is known
+   *
+   * @generated from field: uint32 pid = 4;
+   */
+  pid: number;
+
+  /**
+   * its name, as the kernel has it in comm
+   *
+   * @generated from field: string program = 5;
+   */
+  program: string;
+
+  /**
+   * its effective user: a name, or a uid without a name
+   *
+   * @generated from field: string user = 6;
+   */
+  user: string;
+};
+
+/**
+ * Describes the message hearth.agent.v1.OpenPort.
+ * Use `create(OpenPortSchema)` to create a new message.
+ */
+export const OpenPortSchema: GenMessage<OpenPort> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 27);
+
+/**
  * @generated from message hearth.agent.v1.FreezeRequest
  */
 export type FreezeRequest = Message<"hearth.agent.v1.FreezeRequest"> & {
@@ -877,7 +966,7 @@ export type FreezeRequest = Message<"hearth.agent.v1.FreezeRequest"> & {
  * Use `create(FreezeRequestSchema)` to create a new message.
  */
 export const FreezeRequestSchema: GenMessage<FreezeRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 25);
+  messageDesc(file_hearth_agent_v1_agent, 28);
 
 /**
  * @generated from message hearth.agent.v1.FreezeResponse
@@ -896,7 +985,7 @@ export type FreezeResponse = Message<"hearth.agent.v1.FreezeResponse"> & {
  * Use `create(FreezeResponseSchema)` to create a new message.
  */
 export const FreezeResponseSchema: GenMessage<FreezeResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 26);
+  messageDesc(file_hearth_agent_v1_agent, 29);
 
 /**
  * @generated from message hearth.agent.v1.ThawRequest
@@ -915,7 +1004,7 @@ export type ThawRequest = Message<"hearth.agent.v1.ThawRequest"> & {
  * Use `create(ThawRequestSchema)` to create a new message.
  */
 export const ThawRequestSchema: GenMessage<ThawRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 27);
+  messageDesc(file_hearth_agent_v1_agent, 30);
 
 /**
  * @generated from message hearth.agent.v1.ThawResponse
@@ -934,7 +1023,7 @@ export type ThawResponse = Message<"hearth.agent.v1.ThawResponse"> & {
  * Use `create(ThawResponseSchema)` to create a new message.
  */
 export const ThawResponseSchema: GenMessage<ThawResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 28);
+  messageDesc(file_hearth_agent_v1_agent, 31);
 
 /**
  * @generated from message hearth.agent.v1.ShutdownRequest
@@ -958,7 +1047,7 @@ export type ShutdownRequest = Message<"hearth.agent.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 29);
+  messageDesc(file_hearth_agent_v1_agent, 32);
 
 /**
  * @generated from message hearth.agent.v1.ShutdownResponse
@@ -971,7 +1060,7 @@ export type ShutdownResponse = Message<"hearth.agent.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 30);
+  messageDesc(file_hearth_agent_v1_agent, 33);
 
 /**
  * @generated from service hearth.agent.v1.AgentService
@@ -1062,6 +1151,17 @@ export const AgentService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof DialRequestSchema;
     output: typeof DialResponseSchema;
+  },
+  /**
+   * Lists the ports of the guest that wait for peers: TCP sockets that listen, and UDP sockets without a peer, of the
+   * agent's network namespace. The list is bounded.
+   *
+   * @generated from rpc hearth.agent.v1.AgentService.ListPorts
+   */
+  listPorts: {
+    methodKind: "unary";
+    input: typeof ListPortsRequestSchema;
+    output: typeof ListPortsResponseSchema;
   },
   /**
    * Freezes every process of the guest except the agent, PID 1 and kernel threads, so that memory and disks are saved
