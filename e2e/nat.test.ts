@@ -194,10 +194,11 @@ describe("a VM with --network nat", { skip }, () => {
     assert.ok((stats[0]?.network?.sentPackets ?? 0) > 0);
   });
 
-  /** Starts a server on port 80 of a guest, which tells each client its address. */
+  /** Starts a server on port 80 of a guest, which tells each client its address, and one on port 81. */
   const serve = async (vm: string): Promise<void> => {
     const answer = [
       "use IO::Socket; $t = IO::Socket::INET->new(Listen => 9, LocalPort => 80, ReuseAddr => 1) or die;",
+      "$o = IO::Socket::INET->new(Listen => 9, LocalPort => 81, ReuseAddr => 1) or die;",
       'print "ready\\n"; while ($c = $t->accept) { print $c "hello ", $c->peerhost, "\\n"; close $c }',
     ].join(" ");
     await bed.sh(vm, `setsid nohup perl -e '$| = 1; ${answer}' > /tmp/server 2>&1 < /dev/null &`);
@@ -233,8 +234,17 @@ describe("a VM with --network nat", { skip }, () => {
     assert.match(await ask("stranger", db), /No route to host/);
     assert.match(await ask("warm", db), /No route to host/);
     assert.match(await bed.ok(["network", "ls"]), /^dev +.*\bdb\b.*\nother +.*\bstranger\b/m);
-    assert.equal(await internet.onHost(client(await addressOf("db", "198.18"), 80)), "hello 198.18.0.1\n");
+    const { address = "" } = await bed.vm("db");
+    assert.equal(await internet.onHost(client(address, 80)), "hello 198.18.0.1\n");
     assert.match(await bed.ok(["network", "test", "app", "db.hearth:80"]), /^allow: a private network/);
+
+    const asked = [
+      `exec 3< <("${process.execPath}" "${bed.program}" network dns --json); read -r -u 3 _;`,
+      `"${process.execPath}" -p 'const r = new dns.promises.Resolver(); r.setServers(["127.0.0.1:5335"]);`,
+      `r.resolve4("db.hearth").then(console.log)'; kill $!`,
+    ].join(" ");
+    const answered = await internet.onHost(["bash", "-c", asked], { env: bed.env });
+    assert.match(answered, new RegExp(`'${address}'`), "for programs of the host");
 
     await bed.ok(["network", "set", "app", "--network", "deny-all", "--deny-cidr", `${db}:80`]);
     assert.match(await ask("app", "db.hearth"), /No route to host/, "a rule decides first");

@@ -87,6 +87,10 @@ export const vmSchema = z
     network: z
       .enum(NETWORKS)
       .describe("none: no network; nat: public addresses only; user: all that the host reaches"),
+    address: z
+      .ipv4()
+      .optional()
+      .describe("Address at which programs of the host reach the VM; absent unless it runs with network nat"),
     init: z.enum(INITS).describe("PID 1 in the guest: the agent of Hearth, or systemd"),
     nested: z.boolean().describe("True if the guest gets /dev/kvm"),
     driver: z.string().optional().describe("The driver that runs the VM, or would"),

@@ -209,6 +209,11 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Replace the network policy of a VM",
     load: () => import("#cli/commands/network/set.ts"),
   },
+  "network dns": {
+    group: "Networks",
+    summary: "Answer names of VMs for programs of this host",
+    load: () => import("#cli/commands/network/dns.ts"),
+  },
   "network test": {
     group: "Networks",
     summary: "Test whether a VM reaches a TCP port",

@@ -4,7 +4,11 @@ import { vmPaths } from "#daemon/store/paths.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { DEFAULTS } from "#model/defaults.ts";
+import { VM_ADDRESSES } from "#helper/nft-program.ts";
+import { listLinkAddresses } from "#host/link-addresses.ts";
 import type { VmId } from "#model/ids.ts";
+import { hostLink } from "#model/inside-addresses.ts";
+import { isIn } from "#model/policy-decision.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { Network } from "#model/vm-spec.ts";
@@ -13,8 +17,17 @@ import type { VmRecord } from "#model/vm.ts";
 /** The limit for a driver to report its features. */
 const FEATURES_MS = 30_000;
 
-/** The facts beside a record: whether the VM was being recovered when it was read, and the features of its driver. */
-type Known = { readonly recovering: boolean | undefined; readonly features: DriverFeatures | undefined };
+/** The facts beside a record. */
+type Known = {
+  /** Whether the VM was being recovered when the record was read. */
+  readonly recovering: boolean | undefined;
+  /** The features of the VM's driver. */
+  readonly features: DriverFeatures | undefined;
+  /** The addresses of VMs on the host, by the host's ends of their networks. */
+  readonly addresses: LinkAddresses;
+};
+
+type LinkAddresses = ReturnType<typeof listLinkAddresses>;
 
 /**
  * Describes a VM as the API shows it. Takes no signal: the result of an action is reported also when it was cancelled,
@@ -23,7 +36,7 @@ type Known = { readonly recovering: boolean | undefined; readonly features: Driv
 export async function vmView(host: Host, vms: Vms, vm: VmRecord): Promise<Vm> {
   const recovering = vms.controllers.isRecovering(vm.id);
   const features = await featuresOf(host, driverNameOf(host, vm));
-  return describeVm(host, vms, vm, { recovering, features });
+  return describeVm(host, vms, vm, { recovering, features, addresses: addressesFor([vm]) });
 }
 
 /** Describes many VMs, and asks each driver once: it reads files of the host for every answer. */
@@ -35,10 +48,22 @@ export async function vmViews(host: Host, vms: Vms, records: readonly VmRecord[]
     const found = await featuresOf(host, name);
     if (found !== undefined) features.set(name, found);
   }
+  const addresses = addressesFor(records);
   return records.map((vm, index) => {
-    const known = { recovering: recovering[index], features: features.get(driverNameOf(host, vm)) };
+    const known = {
+      recovering: recovering[index],
+      features: features.get(driverNameOf(host, vm)),
+      addresses,
+    };
     return describeVm(host, vms, vm, known);
   });
+}
+
+/** Reads the addresses of VMs, if any of these has a network of its own. */
+function addressesFor(records: readonly VmRecord[]): LinkAddresses {
+  const isReached = ({ spec, state }: VmRecord): boolean =>
+    spec.network === "nat" && handleOf(state) !== undefined;
+  return records.some(isReached) ? listLinkAddresses() : new Map();
 }
 
 async function featuresOf({ drivers }: Host, name: string | undefined): Promise<DriverFeatures | undefined> {
@@ -76,6 +101,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
     policy: spec.policy,
     publish: [...(spec.publish ?? [])],
     networks: [...(spec.networks ?? [])],
+    address: known.addresses.get(hostLink(vm.id))?.find((address) => isIn(VM_ADDRESSES.network, address)),
     init: spec.init,
     nested: spec.nested,
     driver,

@@ -55,6 +55,7 @@ function machine(vm: Vm): readonly Pair[] {
     ["disk limit", vm.diskLimit && formatRateLimit(vm.diskLimit)],
     ["network", vm.network],
     ...policyLines(vm.policy),
+    ["address", vm.address],
     ["private", vm.networks.length === 0 ? undefined : vm.networks.join(", ")],
     ...vm.publish.map((port): Pair => ["published", formatPublished(port)]),
     ["net limit", vm.netLimit && formatRateLimit(vm.netLimit)],
