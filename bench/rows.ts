@@ -15,6 +15,7 @@ import { RECOVERY } from "./rows/recovery.ts";
 import { RUN } from "./rows/run.ts";
 import { SHARED_DISK } from "./rows/shared-disk.ts";
 import { SHARED_MEMORY } from "./rows/shared-memory.ts";
+import { TRAFFIC } from "./rows/traffic.ts";
 import { VERSION } from "./rows/version.ts";
 import { WARM_BARE } from "./rows/warm-bare.ts";
 import { WARM_LAB } from "./rows/warm-lab.ts";
@@ -36,6 +37,7 @@ export const ROWS: readonly Row[] = [
   WARM_BARE,
   NETWORK,
   NAMESPACES,
+  TRAFFIC,
   POOL,
   FORK,
   PAUSE,

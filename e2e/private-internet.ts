@@ -46,7 +46,7 @@ export class PrivateInternet implements Disposable {
   }
 
   /** Starts hearthd on the host. */
-  async startDaemon(bed: Bed): Promise<void> {
+  async startDaemon(bed: Pick<Bed, "program" | "env">): Promise<void> {
     await this.onHost([process.execPath, bed.program, "daemon", "start"], { env: bed.env });
   }
 
