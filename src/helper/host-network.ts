@@ -5,6 +5,7 @@
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { allEnded } from "#base/all-ended.ts";
+import { recordRouter6, restoreRouter6, startForwarding6 } from "#helper/ipv6-router.ts";
 import { HOST_TABLE, hostProgram } from "#helper/nft-program.ts";
 import { waitFileLock } from "#host/file-lock.ts";
 import { listLinks } from "#host/link-counters.ts";
@@ -15,10 +16,12 @@ import { LINK_PREFIX } from "#model/inside-addresses.ts";
 export const TOOL_MS = 10_000;
 export const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const LOCK_FILE = ".lock";
-const ROUTER_FILE = ".router";
+const ROUTER_FILES = { ipv4: ".router", ipv6: ".router6" } as const;
 
 /** The parts of a VM's network that are made while nothing restores the host. */
 export type NetworkParts<Result> = {
+  /** Whether the host forwards IPv6 for the VM, too. */
+  readonly ipv6: boolean;
   readonly makeLinks: () => Promise<void>;
   /** Called when the host forwards packets of VMs, and of nothing else if it forwarded none before. */
   readonly connect: () => Promise<Result>;
@@ -30,17 +33,20 @@ export type NetworkParts<Result> = {
  */
 export async function prepareHost<Result>(
   dir: string,
-  { makeLinks, connect }: NetworkParts<Result>,
+  { ipv6, makeLinks, connect }: NetworkParts<Result>,
   signal: AbortSignal,
 ): Promise<Result> {
   using _lock = await lock(dir, signal);
   const [table] = await allEnded([readTable(signal), makeLinks()]);
   const forwards = readFileSync(FORWARDING, "utf8").trim() !== "0";
-  const madeRouter = routerFile(dir);
+  const madeRouter = routerFile(dir, "ipv4");
+  const madeRouter6 = routerFile(dir, "ipv6");
   if (!forwards) writeFileSync(madeRouter, "");
-  const rules = hostProgram(existsSync(madeRouter));
+  if (ipv6) recordRouter6(madeRouter6);
+  const rules = hostProgram({ ipv4: existsSync(madeRouter), ipv6: existsSync(madeRouter6) });
   if (table?.includes(rules.version) !== true) await loadRules(rules.program, signal);
   if (!forwards) writeFileSync(FORWARDING, "1\n");
+  if (ipv6) startForwarding6(madeRouter6);
   return await connect();
 }
 
@@ -49,7 +55,8 @@ export async function restoreHost(dir: string, signal: AbortSignal): Promise<voi
   using _lock = await lock(dir, signal);
   const names = listLinks();
   if (names.some((name) => name.startsWith(LINK_PREFIX))) return;
-  const madeRouter = routerFile(dir);
+  restoreRouter6(routerFile(dir, "ipv6"));
+  const madeRouter = routerFile(dir, "ipv4");
   if (existsSync(madeRouter)) {
     writeFileSync(FORWARDING, "0\n");
     rmSync(madeRouter);
@@ -62,8 +69,8 @@ export async function restoreHost(dir: string, signal: AbortSignal): Promise<voi
  * Returns the file that exists if this host was no router before. Hosts that are containers may share the directory, so
  * it has the number of the network namespace.
  */
-function routerFile(dir: string): string {
-  return join(dir, `${ROUTER_FILE}-${statSync("/proc/self/ns/net").ino}`);
+function routerFile(dir: string, family: keyof typeof ROUTER_FILES): string {
+  return join(dir, `${ROUTER_FILES[family]}-${statSync("/proc/self/ns/net").ino}`);
 }
 
 /** Returns the host's table as nft(8) prints it, if it exists. */

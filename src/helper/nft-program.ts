@@ -5,13 +5,26 @@
 import { createHash } from "node:crypto";
 import { policyProgram, UPLINK } from "#helper/policy-program.ts";
 import type { Names } from "#helper/policy-program.ts";
-import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
+import { INSIDE, LINK_PREFIX, OWN_NETWORK6 } from "#model/inside-addresses.ts";
+import { familyOf } from "#model/ip-address.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import { EVERY_ADDRESS } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
-/** Contains the address of each running VM, which the host translates to its own. */
-export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
+/** Contains the addresses of each running VM, which the host translates to its own. */
+export const VM_ADDRESSES = {
+  network: "198.18.0.0/16",
+  gateway: "198.18.0.1",
+  network6: `${OWN_NETWORK6}:1::/64`,
+} as const;
+
+/** Returns the IPv6 address of the VM with this IPv4 address. It contains that one, so one lease is for both. */
+export function vmAddress6(address: string): string {
+  const bytes = address.split(".").map(Number);
+  const [high = 0, low = 0] = [0, 2].map((at) => ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0));
+  return `${OWN_NETWORK6}:1::${high.toString(16)}:${low.toString(16)}`;
+}
 
 export type EnforcedPolicy = {
   readonly policy: NetworkPolicy;
@@ -28,7 +41,15 @@ export type GuestNetwork = EnforcedPolicy & {
 };
 
 /**
- * Returns the program for the namespace of a VM with this address on the host.
+ * The headers of IPv6 that may stand before the one that rules are about, but that of fragments: hop-by-hop options,
+ * routing, destination options, mobility, HIP and Shim6. No guest needs them to reach the Internet.
+ */
+const EXTENSION_HEADERS = "{ 0, 43, 60, 135, 139, 140 }";
+const NEIGHBOUR_DISCOVERY =
+  "{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }";
+
+/**
+ * Returns the program for the namespace of a VM with this IPv4 address on the host.
  * @param policyNumber see `policyProgram`
  */
 export function guestProgram(
@@ -37,10 +58,12 @@ export function guestProgram(
   address: string,
   policyNumber: number,
 ): string {
-  const { guest, tap } = INSIDE;
-  const toGuest = publish.map(
-    ({ protocol, guestPort }) =>
-      `iifname "${UPLINK}" ip daddr ${address} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
+  const { guest, guest6, tap } = INSIDE;
+  const address6 = vmAddress6(address);
+  const toGuest = publish.map(({ address: on, protocol, guestPort }) =>
+    familyOf(on) === "ipv6"
+      ? `iifname "${UPLINK}" ip6 daddr ${address6} ${protocol} dport ${guestPort} dnat ip6 to ${guest6}`
+      : `iifname "${UPLINK}" ip daddr ${address} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
   );
   return [
     "table netdev hearth {",
@@ -49,9 +72,22 @@ export function guestProgram(
     `    ether saddr != ${mac} drop`,
     `    arp saddr ip ${guest} accept`,
     `    ip saddr ${guest} accept`,
+    `    ip6 nexthdr ${EXTENSION_HEADERS} drop`,
+    `    icmpv6 type ${NEIGHBOUR_DISCOVERY} goto discovery`,
+    `    ip6 saddr ${guest6} accept`,
+    "  }",
+    // The guest looks for its gateway, and tells nothing: the namespace has its MAC address as a permanent neighbour.
+    "  chain discovery {",
+    `    ip6 saddr { ${guest6}, fe80::/10 } icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept`,
+    "    drop",
     "  }",
     "}",
     "table inet hearth_nat {",
+    // Again, since the headers of a packet in fragments are known now.
+    "  chain headers {",
+    "    type filter hook prerouting priority raw; policy accept;",
+    `    iifname "${tap}" ip6 nexthdr ${EXTENSION_HEADERS} drop`,
+    "  }",
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
     ...[...new Set(toGuest)].map((line) => `    ${line}`),
@@ -59,6 +95,7 @@ export function guestProgram(
     "  chain to_uplink {",
     "    type nat hook postrouting priority srcnat; policy accept;",
     `    oifname "${UPLINK}" snat ip to ${address}`,
+    `    oifname "${UPLINK}" snat ip6 to ${address6}`,
     "  }",
     "}",
     policyProgram(policy, names, policyNumber),
@@ -103,7 +140,8 @@ export function bandwidthCommand(
 }
 
 /**
- * Returns the program for the host that publishes ports of a VM with this address, in a table of its own.
+ * Returns the program for the host that publishes ports of a VM with this IPv4 address, in tables of its own.
+ * @param table the name of both tables
  * @param link the host's end of the VM's network, which may carry addresses of the loopback
  */
 export function publishProgram(
@@ -112,12 +150,26 @@ export function publishProgram(
   publish: readonly PublishedPort[],
   address: string,
 ): string {
-  const rules = publish.map(({ address: on, hostPort, guestPort, protocol }) => {
-    const here = on === "0.0.0.0" ? "fib daddr type local" : `ip daddr ${on}`;
-    return `    ${here} ${protocol} dport ${hostPort} dnat to ${address}:${guestPort}`;
+  const [rules = [], rules6 = []] = (["ipv4", "ipv6"] as const).map((family) => {
+    const ports = publish.filter(({ address: on }) => familyOf(on) === family);
+    return ports.map(({ address: on, hostPort, guestPort, protocol }) => {
+      const each = EVERY_ADDRESS[family];
+      const header = family === "ipv6" ? "ip6" : "ip";
+      const here = on === each ? "fib daddr type local" : `${header} daddr ${on}`;
+      const to = family === "ipv6" ? `[${vmAddress6(address)}]` : address;
+      return `    ${here} ${protocol} dport ${hostPort} dnat to ${to}:${guestPort}`;
+    });
   });
   return [
-    `table ${table} {`,
+    ...(rules.length > 0 ? publishTable(table, link, rules) : []),
+    ...(rules6.length > 0 ? publishTable6(table, rules6) : []),
+    "",
+  ].join("\n");
+}
+
+function publishTable(table: string, link: string, rules: readonly string[]): string[] {
+  return [
+    `table ip ${table} {`,
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
     `    iifname "${LINK_PREFIX}*" accept`,
@@ -134,8 +186,25 @@ export function publishProgram(
     `    oifname "${link}" ip saddr 127.0.0.0/8 snat to ${VM_ADDRESSES.gateway}`,
     "  }",
     "}",
-    "",
-  ].join("\n");
+  ];
+}
+
+function publishTable6(table: string, rules: readonly string[]): string[] {
+  return [
+    `table ip6 ${table} {`,
+    "  chain from_outside {",
+    "    type nat hook prerouting priority dstnat; policy accept;",
+    `    iifname "${LINK_PREFIX}*" accept`,
+    ...rules,
+    "  }",
+    "  chain from_host {",
+    "    type nat hook output priority -100; policy accept;",
+    // The kernel carries no packets of the loopback's address over another link.
+    "    ip6 daddr ::1 accept",
+    ...rules,
+    "  }",
+    "}",
+  ];
 }
 
 /** Hearth's own table on the host. */
@@ -145,11 +214,14 @@ const VERSION_CHARS = 16;
 /** The program for the host, and a text that is in the listing of its table, and of no other version's. */
 export type HostProgram = { readonly program: string; readonly version: string };
 
+/** The families of addresses for which Hearth made the host a router. */
+export type MadeRouter = Readonly<Record<"ipv4" | "ipv6", boolean>>;
+
 /**
  * Returns the program for the host. Loading it again replaces it in one transaction.
- * @param madeRouter whether Hearth made the host a router, which then forwards for VMs only
+ * @param madeRouter for these families, the host forwards packets of VMs only
  */
-export function hostProgram(madeRouter: boolean): HostProgram {
+export function hostProgram(madeRouter: MadeRouter): HostProgram {
   const chains = hostChains(madeRouter);
   const version = createHash("sha256").update(chains).digest("hex").slice(0, VERSION_CHARS);
   const program = [
@@ -164,12 +236,13 @@ export function hostProgram(madeRouter: boolean): HostProgram {
   return { program, version };
 }
 
-function hostChains(madeRouter: boolean): string {
+function hostChains(madeRouter: MadeRouter): string {
   const links = `"${LINK_PREFIX}*"`;
+  const families = (["ipv4", "ipv6"] as const).filter((family) => madeRouter[family]);
   const router = [
     "  chain router {",
     "    type filter hook forward priority filter - 11; policy accept;",
-    `    iifname != ${links} oifname != ${links} drop`,
+    ...families.map((family) => `    meta nfproto ${family} iifname != ${links} oifname != ${links} drop`),
     "  }",
   ];
   return [
@@ -179,7 +252,7 @@ function hostChains(madeRouter: boolean): string {
     // Only published ports are reached from outside, not the addresses of VMs.
     `    iifname != ${links} oifname ${links} ct state new ct status ! dnat reject with icmpx admin-prohibited`,
     "  }",
-    ...(madeRouter ? router : []),
+    ...(families.length > 0 ? router : []),
     "  chain input {",
     "    type filter hook input priority filter - 10; policy accept;",
     `    iifname ${links} ct state established,related accept`,
@@ -188,6 +261,7 @@ function hostChains(madeRouter: boolean): string {
     "  chain to_outside {",
     "    type nat hook postrouting priority srcnat; policy accept;",
     `    ip saddr ${VM_ADDRESSES.network} oifname != ${links} masquerade`,
+    `    ip6 saddr ${VM_ADDRESSES.network6} oifname != ${links} masquerade`,
     "  }",
   ].join("\n");
 }

@@ -22,6 +22,15 @@ import { join } from "node:path";
 import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
+import {
+  cardCommands6,
+  hostCommands6,
+  moveCommands6,
+  noOwnAddress6,
+  UPLINK_MACS,
+  uplinkCommands6,
+} from "#helper/ipv6-links.ts";
+import { FORWARDING6 } from "#helper/ipv6-router.ts";
 import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
 import {
   bandwidthCommand,
@@ -41,6 +50,7 @@ import {
 } from "#helper/policy-program.ts";
 import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
+import { hasIpv6, hasIpv6Peer } from "#host/ipv6-routes.ts";
 import { readMounts } from "#host/mounts.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { hostLink, INSIDE } from "#model/inside-addresses.ts";
@@ -86,6 +96,7 @@ export class VmNetworks {
     const uid = this.#existingUid(id);
     await this.remove(id, signal);
     const path = this.path(id);
+    const ipv6 = hasIpv6();
     openTunDevice();
     mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
     writeFileSync(path, "", { flag: "wx", mode: 0o600 });
@@ -93,8 +104,9 @@ export class VmNetworks {
       const address = await prepareHost(
         this.#dir,
         {
-          makeLinks: () => makeLinks(id, path, uid, addressAt(id, 0), signal),
-          connect: () => this.#connect(id, uid, network, signal),
+          ipv6,
+          makeLinks: () => makeLinks(id, path, { uid, mac: network.mac, ipv6 }, signal),
+          connect: () => this.#connect(id, uid, network, ipv6, signal),
         },
         signal,
       );
@@ -139,7 +151,7 @@ export class VmNetworks {
     if (!(await resolver.runs(signal))) await resolver.start(this.#existingUid(id), signal);
     const names = namesOf(enforced, await resolver.learned(signal));
     await this.#load(path, policyProgram(policy, names, this.#nextNumber()), signal);
-    await resolver.configure(policy, enforced.resolver, signal);
+    await resolver.configure(policy, enforced.resolver, hasIpv6Peer(hostLink(id)), signal);
   }
 
   /**
@@ -202,21 +214,31 @@ export class VmNetworks {
    * some 15 ms.
    * @returns the VM's address, which no other VM of the host has
    */
-  async #connect(id: VmId, uid: number, network: GuestNetwork, signal: AbortSignal): Promise<string> {
+  async #connect(
+    id: VmId,
+    uid: number,
+    network: GuestNetwork,
+    ipv6: boolean,
+    signal: AbortSignal,
+  ): Promise<string> {
     const path = this.path(id);
     const enforce = (address: string): Promise<void> =>
       this.#load(path, guestProgram(network, namesOf(network), address, this.#nextNumber()), signal);
     const first = addressAt(id, 0);
     const resolver = this.#resolver(id);
     const [address] = await allEnded([
-      leaseAddress(id, signal),
+      leaseAddress(id, ipv6, signal),
       enforce(first),
-      tool("nsenter", [`--net=${path}`, "tee", FORWARDING], "1\n", signal),
+      tool("nsenter", [`--net=${path}`, "tee", FORWARDING, ...kernelHas6(FORWARDING6)], "1\n", signal),
       hasDomains(network) ? resolver.start(uid, signal) : undefined,
     ]);
-    if (hasDomains(network)) await resolver.configure(network.policy, network.resolver, signal);
+    if (hasDomains(network)) await resolver.configure(network.policy, network.resolver, ipv6, signal);
     if (address === first) return address;
-    const other = [`addr replace ${address}/32 dev ${UPLINK}`, `addr del ${first}/32 dev ${UPLINK}`];
+    const other = [
+      `addr replace ${address}/32 dev ${UPLINK}`,
+      `addr del ${first}/32 dev ${UPLINK}`,
+      ...(ipv6 ? moveCommands6(first, address) : []),
+    ];
     await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], `${other.join("\n")}\n`, signal);
     await enforce(address);
     return address;
@@ -243,32 +265,48 @@ function addressAt(id: VmId, tried: number): string {
 }
 
 /** Makes the namespace, with its card and its end of the link to the host. */
-async function makeLinks(id: VmId, path: string, uid: number, address: string, signal: AbortSignal) {
+async function makeLinks(
+  id: VmId,
+  path: string,
+  { uid, mac, ipv6 }: { readonly uid: number; readonly mac: string; readonly ipv6: boolean },
+  signal: AbortSignal,
+): Promise<void> {
   const { tap, gateway, gatewayMac, prefixLength } = INSIDE;
+  const address = addressAt(id, 0);
+  const { namespace: ownMac, host: hostMac } = UPLINK_MACS;
+  const peer = `peer name ${hostLink(id)} address ${hostMac} netns ${process.pid}`;
   const commands = [
     "link set lo up",
-    `link add ${UPLINK} type veth peer name ${hostLink(id)} netns ${process.pid}`,
+    `link add ${UPLINK} address ${ownMac} type veth ${peer}`,
+    ...kernelHas6(noOwnAddress6(UPLINK)),
     `addr add ${address}/32 dev ${UPLINK}`,
     `link set ${UPLINK} up`,
     `route add default via ${VM_ADDRESSES.gateway} dev ${UPLINK} onlink`,
     `tuntap add ${tap} mode tap user ${uid}`,
     `link set ${tap} address ${gatewayMac}`,
+    ...kernelHas6(noOwnAddress6(tap)),
     `addr add ${gateway}/${prefixLength} dev ${tap}`,
     `link set ${tap} up`,
+    ...kernelHas6(...cardCommands6(mac)),
+    ...(ipv6 ? uplinkCommands6(address) : []),
   ];
   await tool("unshare", [`--net=${path}`, "ip", "-batch", "-"], `${commands.join("\n")}\n`, signal);
 }
 
 /** Sets up the host's end, and leases an address for it, which the kernel's routing table gives to one link only. */
-async function leaseAddress(id: VmId, signal: AbortSignal): Promise<string> {
+async function leaseAddress(id: VmId, ipv6: boolean, signal: AbortSignal): Promise<string> {
   const link = hostLink(id);
   const options = { timeoutMs: TOOL_MS, signal };
-  const setUp = [`addr add ${VM_ADDRESSES.gateway}/32 dev ${link}`, `link set ${link} up`];
+  const setUp = [
+    `addr add ${VM_ADDRESSES.gateway}/32 dev ${link}`,
+    ...kernelHas6(noOwnAddress6(link)),
+    `link set ${link} up`,
+  ];
   for (let tried = 0; tried < TRIES; tried++) {
     const address = addressAt(id, tried);
-    const route = `route add ${address}/32 dev ${link}`;
+    const routes = [`route add ${address}/32 dev ${link}`, ...(ipv6 ? hostCommands6(link, address) : [])];
     // Commands are run up to the first that fails.
-    const input = `${[...(tried === 0 ? setUp : []), route].join("\n")}\n`;
+    const input = `${[...(tried === 0 ? setUp : []), ...routes].join("\n")}\n`;
     const added = await run("ip", ["-batch", "-"], { ...options, input });
     if (added.ok) return address;
     if (!/File exists/.test(added.stderr)) throw added.error;
@@ -280,7 +318,7 @@ async function leaseAddress(id: VmId, signal: AbortSignal): Promise<string> {
   );
 }
 
-/** Publishes ports of a VM, by a table of its own on the host. */
+/** Publishes ports of a VM, by tables of its own on the host. */
 async function publish(
   id: VmId,
   ports: readonly PublishedPort[],
@@ -298,18 +336,23 @@ async function publish(
 async function unpublish(id: VmId, signal: AbortSignal): Promise<void> {
   const isOn = loopbackSwitch(hostLink(id));
   if (!existsSync(isOn) || readFileSync(isOn, "utf8").trim() === "0") return;
-  const table = `table ${publishTable(id)}`;
-  await tool("nft", ["-f", "-"], `${table}\ndelete ${table}\n`, signal);
+  const tables = ["ip", ...kernelHas6("ip6")].map((family) => `table ${family} ${publishTable(id)}`);
+  await tool("nft", ["-f", "-"], tables.map((table) => `${table}\ndelete ${table}\n`).join(""), signal);
 }
 
-/** Returns the table on the host with a VM's published ports. */
+/** Returns the name of the tables on the host with a VM's published ports, one for each family of addresses. */
 function publishTable(id: VmId): string {
-  return `ip hearth_${id.slice("vm-".length)}`;
+  return `hearth_${id.slice("vm-".length)}`;
 }
 
 /** Returns the file that lets packets from 127.0.0.1 through a link: route_localnet of ip-sysctl.rst. */
 function loopbackSwitch(link: string): string {
   return `/proc/sys/net/ipv4/conf/${link}/route_localnet`;
+}
+
+/** Returns these if the kernel has IPv6, and nothing if it was started with ipv6.disable=1. */
+function kernelHas6(...commands: readonly string[]): readonly string[] {
+  return existsSync(FORWARDING6) ? commands : [];
 }
 
 /** Tells whether a policy has domains, which the namespace's own resolver answers. */
