@@ -41,10 +41,10 @@ export type GuestNetwork = EnforcedPolicy & {
 };
 
 /**
- * The headers of IPv6 that may stand before the one that rules are about, but that of fragments: hop-by-hop options,
- * routing, destination options, mobility, HIP and Shim6. No guest needs them to reach the Internet.
+ * The headers of IPv6 that may stand before the one that rules are about, wherever they are: hop-by-hop options, routing,
+ * destination options, and mobility. No guest needs them to reach the Internet.
  */
-const EXTENSION_HEADERS = "{ 0, 43, 60, 135, 139, 140 }";
+const EXTENSION_HEADERS = ["hbh", "rt", "dst", "mh"] as const;
 const NEIGHBOUR_DISCOVERY =
   "{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }";
 
@@ -72,7 +72,7 @@ export function guestProgram(
     `    ether saddr != ${mac} drop`,
     `    arp saddr ip ${guest} accept`,
     `    ip saddr ${guest} accept`,
-    `    ip6 nexthdr ${EXTENSION_HEADERS} drop`,
+    ...EXTENSION_HEADERS.map((header) => `    exthdr ${header} exists drop`),
     `    icmpv6 type ${NEIGHBOUR_DISCOVERY} goto discovery`,
     `    ip6 saddr ${guest6} accept`,
     "  }",
@@ -83,10 +83,10 @@ export function guestProgram(
     "  }",
     "}",
     "table inet hearth_nat {",
-    // Again, since the headers of a packet in fragments are known now.
+    // Again, since all headers of a packet in fragments are known now.
     "  chain headers {",
     "    type filter hook prerouting priority raw; policy accept;",
-    `    iifname "${tap}" ip6 nexthdr ${EXTENSION_HEADERS} drop`,
+    ...EXTENSION_HEADERS.map((header) => `    iifname "${tap}" exthdr ${header} exists drop`),
     "  }",
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",

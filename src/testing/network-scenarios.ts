@@ -16,9 +16,11 @@ import { parseVmId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import { ipv6Frame, ROUTER_ADVERTISEMENT, sendProgram } from "#testing/ipv6-frame.ts";
 
 const [, , scenario = "", dir = "", killAfterMs] = process.argv;
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
+const CONF6 = "/proc/sys/net/ipv6/conf";
 const ID = parseVmId("vm-aaaaaaaaaaaa");
 const UID = 1_970_000_000;
 const NETWORK: GuestNetwork = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
@@ -47,8 +49,50 @@ async function hostState(): Promise<string> {
     tell("ip", "route"),
     tell("ip", "-o", "addr"),
     tell("nft", "list", "ruleset"),
+    tell("ip", "-6", "route"),
+    tell("ip", "-6", "neigh", "show", "nud", "permanent"),
   ]);
-  return [...parts, readFileSync(FORWARDING, "utf8")].join("\n");
+  const files = [FORWARDING, ...SETTINGS6.map((setting) => `${CONF6}/${setting}`)];
+  const settings = files.filter((file) => existsSync(file)).map((file) => readFileSync(file, "utf8"));
+  // The routes of a router advertisement have an end.
+  return [...parts, ...settings].join("\n").replaceAll(/ expires \d+sec/g, "");
+}
+
+/** Settings of IPv6 that a first network changes. */
+const SETTINGS6 = ["all", "default", "lo", "wan"].flatMap((name) => [
+  `${name}/forwarding`,
+  `${name}/accept_ra`,
+]);
+
+function read6(setting: string): string {
+  return readFileSync(`${CONF6}/${setting}`, "utf8").trim();
+}
+
+/** Makes a link to an Internet of IPv6, and returns a function that advertises a router on it, until this host knows it. */
+async function uplink6(): Promise<() => Promise<void>> {
+  await tell("ip", "link", "add", "wan", "type", "veth", "peer", "name", "isp");
+  writeFileSync(`${CONF6}/isp/disable_ipv6`, "1");
+  writeFileSync(`${CONF6}/wan/accept_dad`, "0");
+  for (const link of ["isp", "wan"]) await tell("ip", "link", "set", link, "up");
+  const send = sendProgram(
+    ipv6Frame({
+      to: "33:33:00:00:00:01",
+      from: "02:00:00:00:00:77",
+      source: "fe80::77",
+      target: "ff02::1",
+      hopLimit: 255,
+      payload: ROUTER_ADVERTISEMENT,
+    }),
+  );
+  const [{ ifindex }] = JSON.parse(await tell("ip", "-j", "link", "show", "isp")) as [{ ifindex: number }];
+  return async () => {
+    while (!(await hasAdvertised())) await tell("perl", "-e", send, String(ifindex));
+  };
+}
+
+/** Tells whether the host has the default route of the advertised router. */
+async function hasAdvertised(): Promise<boolean> {
+  return /^default via fe80::77 dev wan/m.test(await tell("ip", "-6", "route"));
 }
 
 /** Waits for the processes of the resolver to end. */
@@ -115,6 +159,77 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     await make(other);
     await remove(other);
     assert.equal(readFileSync(FORWARDING, "utf8"), "0\n");
+  },
+
+  async ipv6() {
+    await tell("ip", "link", "add", "wan", "type", "bridge");
+    await tell("ip", "link", "set", "wan", "up");
+    await tell("ip", "addr", "add", "2001:db8::2/64", "dev", "wan", "nodad");
+    await make();
+    assert.doesNotMatch(await inside("ip", "-6", "route"), /default/, "the host has no default route");
+    assert.match(await inside("ip", "-6", "addr"), /fd59:6db4:8e91::1\/126/, "the guest's gateway answers");
+    assert.equal(read6("all/forwarding"), "0");
+    await remove();
+    await tell("ip", "route", "add", "default", "via", "2001:db8::1");
+    const before = await hostState();
+    await make();
+    assert.match(await inside("ip", "-6", "route"), /default via fe80::1 dev uplink/);
+    assert.doesNotMatch(await inside("ip", "-6", "addr"), /tentative|inet6 fe80/);
+    assert.equal(await inside("cat", `${CONF6}/all/forwarding`), "1\n");
+    const [, address = ""] = /^198\.18\.(\S+) dev hvm/m.exec(await tell("ip", "route")) ?? [];
+    const hex = address.split(".").map(Number);
+    const low = (((hex[0] ?? 0) << 8) | (hex[1] ?? 0)).toString(16);
+    assert.match(await tell("ip", "-6", "route"), new RegExp(`^fd59:6db4:8e91:1::c612:${low} dev hvm`, "m"));
+    const rules = await tell("nft", "list", "ruleset");
+    assert.match(rules, /meta nfproto ipv6 iifname != "hvm\*" oifname != "hvm\*" drop/);
+    assert.match(rules, /ip6 saddr fd59:6db4:8e91:1::\/64 oifname != "hvm\*" masquerade/);
+    await remove();
+    assert.equal(await hostState(), before);
+    const publish = [
+      { address: "2001:db8::2", hostPort: 8080, guestPort: 80, protocol: "tcp" },
+      { address: "::", hostPort: 5353, guestPort: 53, protocol: "udp" },
+    ] as const;
+    await networks.make(ID, { ...NETWORK, publish }, never);
+    assert.match(
+      await tell("nft", "list", "ruleset"),
+      /ip6 daddr 2001:db8::2 tcp dport 8080 dnat to \[fd59\S+\]:80/,
+    );
+    await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  async advertised() {
+    const advertise = await uplink6();
+    await advertise();
+    writeFileSync(`${CONF6}/all/forwarding`, "1");
+    assert.equal(await hasAdvertised(), false, "a router loses what was advertised to it");
+    writeFileSync(`${CONF6}/all/forwarding`, "0");
+    writeFileSync(`${CONF6}/lo/forwarding`, "1");
+    await advertise();
+    const before = await hostState();
+    await make();
+    assert.equal(read6("all/forwarding"), "1");
+    assert.equal(await hasAdvertised(), true);
+    await tell("ip", "-6", "route", "del", "default");
+    await advertise();
+    const other = parseVmId("vm-bbbbbbbbbbbb");
+    await make(other);
+    await remove(other);
+    assert.equal(read6("wan/accept_ra"), "2");
+    await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  async router6() {
+    const advertise = await uplink6();
+    await advertise();
+    writeFileSync(`${CONF6}/wan/accept_ra`, "2");
+    writeFileSync(`${CONF6}/all/forwarding`, "1");
+    const before = await hostState();
+    await make();
+    assert.doesNotMatch(await tell("nft", "list", "ruleset"), /meta nfproto ipv6 iifname !=/);
+    await remove();
+    assert.equal(await hostState(), before);
   },
 
   async router() {

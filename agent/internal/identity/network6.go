@@ -60,7 +60,7 @@ func setUpIPv6(link netlink.Link, address, gateway string) error {
 		}
 	}
 	if wanted == nil {
-		return nil
+		return removeGateways6(link)
 	}
 	if err := netlink.AddrReplace(link, wanted); err != nil {
 		return fmt.Errorf("the address %s: %w", wanted.IPNet, err)
@@ -74,6 +74,24 @@ func setUpIPv6(link netlink.Link, address, gateway string) error {
 	}
 	if err := netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: by}); err != nil {
 		return fmt.Errorf("the route by %s: %w", gateway, err)
+	}
+	return nil
+}
+
+// removeGateways6 removes the routes by gateways of an interface without an address: the kernel would send from its own
+// address, which nobody answers.
+func removeGateways6(link netlink.Link) error {
+	routes, err := netlink.RouteList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return fmt.Errorf("list IPv6 routes: %w", err)
+	}
+	for _, route := range routes {
+		if route.Gw == nil {
+			continue
+		}
+		if err := netlink.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the route by %s: %w", route.Gw, err)
+		}
 	}
 	return nil
 }
