@@ -15,7 +15,7 @@ import { setInterval } from "node:timers";
 /** The address that names have: 198.51.100.7; and that of names that begin with "private". */
 const ANSWER = [198, 51, 100, 7];
 const PRIVATE = [10, 1, 2, 3];
-/** The same for IPv6: 2001:db8:100::7 and fd00:1::3. */
+/** IPv6 addresses that names have: 2001:db8:100::7 and fd00:1::3. */
 const ANSWER6 = [0x20, 1, 0xd, 0xb8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 const PRIVATE6 = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
 const TYPES = { a: 1, aaaa: 28 } as const;

@@ -171,6 +171,7 @@ describe("a VM with --network nat on a host with IPv6", { skip }, () => {
     await assertPolicy("warm");
     await internet.onHost(["ip", "-6", "route", "del", "default"]);
     try {
+      assert.match(await get("warm", PEERS6.public), /Network is unreachable/, "also a VM that had IPv6");
       await bed.ok([...run, "later", "debian", "--", "sleep", "100000"]);
       assert.ok((await bed.vm("later")).restoredFrom);
       assert.match(await get("later", PEERS6.public), /Network is unreachable/);
@@ -194,8 +195,8 @@ describe("a VM with --network nat on a host with IPv6", { skip }, () => {
     assert.match(await get("web", PEERS6.private), /^from/);
     for (const denied of [PEERS6.public, PEERS6.metadata])
       assert.match(await get("web", denied), /Permission denied/);
-    const test = await bed.ok(["network", "test", "web", `[${PEERS6.private}]:80`]);
-    assert.match(test, /^allow: rule 2, allow \[fd00:1::3\]\/128:80\/tcp\nfd00:1::3 port 80 accepts/);
+    const tested = await bed.ok(["network", "test", "web", `[${PEERS6.private}]:80`]);
+    assert.match(tested, /^allow: rule 2, allow \[fd00:1::3\]\/128:80\/tcp\nfd00:1::3 port 80 accepts/);
 
     await set("--deny-cidr", "203.0.113.77");
     assert.match(await get("web", PEERS.public), /^from/);
@@ -280,6 +281,20 @@ describe("a VM with --network nat on a host with IPv6", { skip }, () => {
     assert.equal(await status("web.example"), "HTTP/1.1 200");
     assert.equal(await status("other.test"), "HTTP/1.1 403");
     await set("--network", "nat");
+  });
+
+  test("has a VMM that cannot send anything itself over IPv6, past its card", async () => {
+    const web = await namespaceOf("web");
+    const reach = (): Promise<string> => {
+      const connect = `timeout 2 bash -c 'exec 3<>/dev/tcp/${PEERS6.public}/80' 2> /dev/null`;
+      return web.run(["bash", "-c", `${connect} && echo open || true`]);
+    };
+    assert.equal(await reach(), "");
+    {
+      await using _open = await web.without("inet hearth");
+      assert.equal(await reach(), "open\n", "without the rule");
+    }
+    await assertPolicy("web");
   });
 
   test("keeps IPv6 when hearthd is killed, and leaves nothing when it is removed", async () => {

@@ -21,7 +21,7 @@ const ROUTER = "203.0.113.1";
 export const PEERS = { public: "198.51.100.7", private: "10.1.2.3", metadata: "169.254.169.254" } as const;
 export const HOST6 = "2001:db8:113::2";
 export const ROUTER6 = "2001:db8:113::1";
-/** The same hosts, with IPv6. */
+/** Hosts of the Internet, with IPv6. */
 export const PEERS6 = { public: "2001:db8:100::7", private: "fd00:1::3", metadata: "fd00:ec2::254" } as const;
 const PEER = join(import.meta.dirname, "internet-peer.ts");
 

@@ -14,6 +14,16 @@ export const FORWARDING6 = `${CONF}/all/forwarding`;
 /** Advertisements are accepted unless the link forwards; and always. */
 const ACCEPT_RA = { unlessRouter: "1", always: "2" } as const;
 
+/** Tells whether new links have IPv6. An administrator may have disabled it, also for the whole kernel. */
+export function newLinksHave6(): boolean {
+  return read("default/disable_ipv6") === "0";
+}
+
+/** Returns these commands where new links have IPv6, and none elsewhere. */
+export function with6(...commands: readonly string[]): readonly string[] {
+  return newLinksHave6() ? commands : [];
+}
+
 /**
  * Writes down what `startForwarding6` changes, if it changes something. Call it first: after a crash in between, the
  * file is there.

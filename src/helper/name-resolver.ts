@@ -2,12 +2,12 @@
  * Starts and asks the resolver of a VM's network namespace, which answers names that the policy allows, and lets the
  * guest reach their addresses. It runs on without the helper; see agent/internal/resolver. What it says is not trusted.
  */
-import { existsSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { connect } from "node:net";
 import * as z from "zod/mini";
 import { HearthError } from "#base/error.ts";
 import { TOOL_MS } from "#helper/host-network.ts";
-import { FORWARDING6 } from "#helper/ipv6-router.ts";
+import { newLinksHave6 } from "#helper/ipv6-router.ts";
 import { parseJson, readLines } from "#helper/message-lines.ts";
 import { nameSet } from "#helper/policy-program.ts";
 import type { LearnedAddress } from "#helper/policy-program.ts";
@@ -56,7 +56,7 @@ export class NameResolver {
   async start(uid: number, signal: AbortSignal): Promise<void> {
     rmSync(this.#socket, { force: true });
     // Connections over IPv6 are redirected to it, too.
-    const address6 = existsSync(FORWARDING6) ? ["--address6", INSIDE.gateway6] : [];
+    const address6 = newLinksHave6() ? ["--address6", INSIDE.gateway6] : [];
     const options = ["--address", INSIDE.gateway, ...address6, "--control", this.#socket, "--uid", `${uid}`];
     const argv = [`--net=${this.#namespace}`, this.#program, "start", ...options];
     await runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });

@@ -30,7 +30,7 @@ import {
   UPLINK_MACS,
   uplinkCommands6,
 } from "#helper/ipv6-links.ts";
-import { FORWARDING6 } from "#helper/ipv6-router.ts";
+import { FORWARDING6, newLinksHave6, with6 } from "#helper/ipv6-router.ts";
 import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
 import {
   bandwidthCommand,
@@ -55,6 +55,7 @@ import { readMounts } from "#host/mounts.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { hostLink, INSIDE } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
+import { familyOf } from "#model/ip-address.ts";
 import { checkPolicy, domainOf } from "#model/network-policy.ts";
 import { checkPublished } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
@@ -96,7 +97,8 @@ export class VmNetworks {
     const uid = this.#existingUid(id);
     await this.remove(id, signal);
     const path = this.path(id);
-    const ipv6 = hasIpv6();
+    const publishes6 = (network.publish ?? []).some((port) => familyOf(port.address) === "ipv6");
+    const ipv6 = newLinksHave6() && (hasIpv6() || publishes6);
     openTunDevice();
     mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
     writeFileSync(path, "", { flag: "wx", mode: 0o600 });
@@ -229,7 +231,7 @@ export class VmNetworks {
     const [address] = await allEnded([
       leaseAddress(id, ipv6, signal),
       enforce(first),
-      tool("nsenter", [`--net=${path}`, "tee", FORWARDING, ...kernelHas6(FORWARDING6)], "1\n", signal),
+      tool("nsenter", [`--net=${path}`, "tee", FORWARDING, ...with6(FORWARDING6)], "1\n", signal),
       hasDomains(network) ? resolver.start(uid, signal) : undefined,
     ]);
     if (hasDomains(network)) await resolver.configure(network.policy, network.resolver, ipv6, signal);
@@ -278,16 +280,16 @@ async function makeLinks(
   const commands = [
     "link set lo up",
     `link add ${UPLINK} address ${ownMac} type veth ${peer}`,
-    ...kernelHas6(noOwnAddress6(UPLINK)),
+    ...with6(noOwnAddress6(UPLINK)),
     `addr add ${address}/32 dev ${UPLINK}`,
     `link set ${UPLINK} up`,
     `route add default via ${VM_ADDRESSES.gateway} dev ${UPLINK} onlink`,
     `tuntap add ${tap} mode tap user ${uid}`,
     `link set ${tap} address ${gatewayMac}`,
-    ...kernelHas6(noOwnAddress6(tap)),
+    ...with6(noOwnAddress6(tap)),
     `addr add ${gateway}/${prefixLength} dev ${tap}`,
     `link set ${tap} up`,
-    ...kernelHas6(...cardCommands6(mac)),
+    ...with6(...cardCommands6(mac)),
     ...(ipv6 ? uplinkCommands6(address) : []),
   ];
   await tool("unshare", [`--net=${path}`, "ip", "-batch", "-"], `${commands.join("\n")}\n`, signal);
@@ -299,7 +301,7 @@ async function leaseAddress(id: VmId, ipv6: boolean, signal: AbortSignal): Promi
   const options = { timeoutMs: TOOL_MS, signal };
   const setUp = [
     `addr add ${VM_ADDRESSES.gateway}/32 dev ${link}`,
-    ...kernelHas6(noOwnAddress6(link)),
+    ...with6(noOwnAddress6(link)),
     `link set ${link} up`,
   ];
   for (let tried = 0; tried < TRIES; tried++) {
@@ -336,7 +338,9 @@ async function publish(
 async function unpublish(id: VmId, signal: AbortSignal): Promise<void> {
   const isOn = loopbackSwitch(hostLink(id));
   if (!existsSync(isOn) || readFileSync(isOn, "utf8").trim() === "0") return;
-  const tables = ["ip", ...kernelHas6("ip6")].map((family) => `table ${family} ${publishTable(id)}`);
+  const tables = ["ip", ...(existsSync(FORWARDING6) ? ["ip6"] : [])].map(
+    (family) => `table ${family} ${publishTable(id)}`,
+  );
   await tool("nft", ["-f", "-"], tables.map((table) => `${table}\ndelete ${table}\n`).join(""), signal);
 }
 
@@ -348,11 +352,6 @@ function publishTable(id: VmId): string {
 /** Returns the file that lets packets from 127.0.0.1 through a link: route_localnet of ip-sysctl.rst. */
 function loopbackSwitch(link: string): string {
   return `/proc/sys/net/ipv4/conf/${link}/route_localnet`;
-}
-
-/** Returns these if the kernel has IPv6, and nothing if it was started with ipv6.disable=1. */
-function kernelHas6(...commands: readonly string[]): readonly string[] {
-  return existsSync(FORWARDING6) ? commands : [];
 }
 
 /** Tells whether a policy has domains, which the namespace's own resolver answers. */

@@ -49,7 +49,7 @@ export function ipv6Frame(frame: Frame): Buffer {
   const { to, from, source, target, hopLimit = 64, extensions = [], payload } = frame;
   const addresses = [...addressBytes(source), ...addressBytes(target)];
   const chain = [...extensions.map(({ header }) => header), payload.protocol];
-  const headers = extensions.flatMap(({ bytes }, index) => [chain[index + 1] ?? NONE, ...bytes]);
+  const headers = extensions.flatMap(({ bytes }, index) => [chain[index + 1] ?? NONE].concat(bytes));
   const body = [...headers, ...withChecksum(addresses, payload)];
   const header = [0x60, 0, 0, 0, ...twoBytes(body.length), chain[0] ?? NONE, hopLimit];
   const macs = [to, from].flatMap((mac) => mac.split(":").map((part) => parseInt(part, 16)));

@@ -14,8 +14,8 @@ import type { VmRecord } from "#model/vm.ts";
 
 const PROBE_MS = 5_000;
 const LOOPBACKS = ["127.0.0.0/8", "::1/128"] as const;
-const GUEST: readonly string[] = [INSIDE.guest, INSIDE.guest6];
-const GATEWAY: readonly string[] = [INSIDE.gateway, INSIDE.gateway6];
+const GUEST = new Set<string>([INSIDE.guest, INSIDE.guest6]);
+const GATEWAY = new Set<string>([INSIDE.gateway, INSIDE.gateway6]);
 /** More than one line of getent(1). The guest chooses what it prints. */
 const OUTPUT_MAX_CHARS = 4_096;
 const NAME = /^(?!-)[A-Za-z0-9._-]+$/;
@@ -37,7 +37,7 @@ export async function testNetwork(
       `${vm.name} has no network policy: its network is ${vm.spec.network}.`,
     );
   const address = await resolve(guest, host, signal);
-  if (GUEST.includes(address) || LOOPBACKS.some((network) => isIn(network, address)))
+  if (GUEST.has(address) || LOOPBACKS.some((network) => isIn(network, address)))
     throw new HearthError("input.invalid", `host: ${address} is the guest itself, which no policy is about.`);
   const error = await probe(guest, address, port, signal);
   const name = address === host ? undefined : host;
@@ -53,7 +53,7 @@ function decisionOf(
   // The table of the host decides about these, whatever the policy is.
   const own = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
   if (address === INSIDE.gateway && port === 53) return { action: "allow", by: "host" };
-  if (GATEWAY.includes(address) || own.some((one) => one.address === address))
+  if (GATEWAY.has(address) || own.some((one) => one.address === address))
     return { action: "deny", by: "host" };
   const { network, network6 } = VM_ADDRESSES;
   if (isIn(network, address) || isIn(network6, address)) return { action: "deny", by: "vm" };
