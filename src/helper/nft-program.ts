@@ -66,6 +66,8 @@ export function guestProgram(
       : `iifname "${UPLINK}" ip daddr ${address} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
   );
   return [
+    // Loaded again for another address, it must not add to the rules for the first.
+    ...["table netdev hearth", "table inet hearth_nat"].flatMap((table) => [table, `delete ${table}`]),
     "table netdev hearth {",
     "  chain ingress {",
     `    type filter hook ingress device "${tap}" priority filter; policy drop;`,
