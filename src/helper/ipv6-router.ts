@@ -39,8 +39,8 @@ export function recordRouter6(file: string): void {
   // Somebody else may have changed `forwarding` since it was recorded first.
   const settings = new Map([...found, ...readRecord(file)]);
   const text = [...settings].map(([setting, value]) => `${setting} ${value}\n`).join("");
-  writeFileSync(`${file}.new`, text);
-  renameSync(`${file}.new`, file);
+  writeFileSync(staging(file), text);
+  renameSync(staging(file), file);
 }
 
 /** Makes the host a router, as `recordRouter6` has written down. */
@@ -53,6 +53,7 @@ export function startForwarding6(file: string): void {
 
 /** Undoes `startForwarding6`. What was changed since then stays. Idempotent. */
 export function restoreRouter6(file: string): void {
+  rmSync(staging(file), { force: true });
   if (!existsSync(file)) return;
   if (read("all/forwarding") === "1") write("all/forwarding", "0");
   for (const [setting, before] of readRecord(file)) {
@@ -60,6 +61,11 @@ export function restoreRouter6(file: string): void {
     if (now !== undefined && (!isAcceptance(setting) || now === ACCEPT_RA.always)) write(setting, before);
   }
   rmSync(file);
+}
+
+/** Returns the file that a killed helper may have left. */
+function staging(file: string): string {
+  return `${file}.new`;
 }
 
 function isAcceptance(setting: string): boolean {

@@ -13,9 +13,8 @@ export function hasIpv6(): boolean {
   return readRoutes().some(({ to, link }) => to === EVERYWHERE && link !== LOOPBACK);
 }
 
-/** Tells whether a link of this host has a route to one IPv6 address. */
+/** Tells whether a link of this host has a route to one private IPv6 address. It has no such address itself. */
 export function hasIpv6Peer(link: string): boolean {
-  // The local and multicast routes of a link are of other networks, or have the type of a local address.
   return readRoutes().some((route) => route.link === link && /^fd\S+ 80$/.test(route.to));
 }
 

@@ -16,11 +16,10 @@ import { parseVmId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
-import { ipv6Frame, ROUTER_ADVERTISEMENT, sendProgram } from "#testing/ipv6-frame.ts";
+import { CONF6, hasAdvertised, read6, route6, uplink6 } from "#testing/ipv6-uplink.ts";
 
 const [, , scenario = "", dir = "", killAfterMs] = process.argv;
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
-const CONF6 = "/proc/sys/net/ipv6/conf";
 const ID = parseVmId("vm-aaaaaaaaaaaa");
 const UID = 1_970_000_000;
 const NETWORK: GuestNetwork = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
@@ -63,37 +62,6 @@ const SETTINGS6 = ["all", "default", "lo", "wan"].flatMap((name) => [
   `${name}/forwarding`,
   `${name}/accept_ra`,
 ]);
-
-function read6(setting: string): string {
-  return readFileSync(`${CONF6}/${setting}`, "utf8").trim();
-}
-
-/** Makes a link to an Internet of IPv6, and returns a function that advertises a router on it, until this host knows it. */
-async function uplink6(): Promise<() => Promise<void>> {
-  await tell("ip", "link", "add", "wan", "type", "veth", "peer", "name", "isp");
-  writeFileSync(`${CONF6}/isp/disable_ipv6`, "1");
-  writeFileSync(`${CONF6}/wan/accept_dad`, "0");
-  for (const link of ["isp", "wan"]) await tell("ip", "link", "set", link, "up");
-  const send = sendProgram(
-    ipv6Frame({
-      to: "33:33:00:00:00:01",
-      from: "02:00:00:00:00:77",
-      source: "fe80::77",
-      target: "ff02::1",
-      hopLimit: 255,
-      payload: ROUTER_ADVERTISEMENT,
-    }),
-  );
-  const [{ ifindex }] = JSON.parse(await tell("ip", "-j", "link", "show", "isp")) as [{ ifindex: number }];
-  return async () => {
-    while (!(await hasAdvertised())) await tell("perl", "-e", send, String(ifindex));
-  };
-}
-
-/** Tells whether the host has the default route of the advertised router. */
-async function hasAdvertised(): Promise<boolean> {
-  return /^default via fe80::77 dev wan/m.test(await tell("ip", "-6", "route"));
-}
 
 /** Waits for the processes of the resolver to end. */
 async function untilEnded(): Promise<void> {
@@ -162,9 +130,8 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async ipv6() {
-    await tell("ip", "link", "add", "wan", "type", "bridge");
-    await tell("ip", "link", "set", "wan", "up");
-    await tell("ip", "addr", "add", "2001:db8::2/64", "dev", "wan", "nodad");
+    await route6();
+    await tell("ip", "-6", "route", "del", "default");
     await make();
     assert.doesNotMatch(await inside("ip", "-6", "route"), /default/, "the host has no default route");
     assert.match(await inside("ip", "-6", "addr"), /fd59:6db4:8e91::1\/126/, "the guest's gateway answers");
@@ -304,6 +271,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async taken() {
+    await route6();
     const address = async (): Promise<string> => {
       const [, found = ""] = /uplink +inet (198\.18\.[\d.]+)/.exec(await inside("ip", "-o", "addr")) ?? [];
       return found;
@@ -318,7 +286,12 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     await make();
     const second = await address();
     assert.notEqual(second, first);
-    assert.match(await inside("nft", "list", "ruleset"), new RegExp(`snat ip to ${second}\n`));
+    const [rules, addresses] = [await inside("nft", "list", "ruleset"), await inside("ip", "-6", "addr")];
+    assert.match(rules, new RegExp(`snat ip to ${second}\n`));
+    assert.equal(rules.match(/snat ip to/g)?.length, 1, "no rule for the first address is left");
+    const [, second6 = ""] = /snat ip6 to (\S+)\n/.exec(rules) ?? [];
+    assert.deepEqual(addresses.match(/fd59:6db4:8e91:1::\S+/g), [`${second6}/128`]);
+    assert.match(await tell("ip", "-6", "route"), new RegExp(`^${second6} dev hvmaaaaaaaaaaaa`, "m"));
     assert.match(await tell("ip", "route"), new RegExp(`^${second} dev hvmaaaaaaaaaaaa`, "m"));
     await remove();
     assert.equal(await hostState(), before, "the other route is there");
@@ -371,6 +344,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async killed() {
+    await route6();
     const before = await hostState();
     for (const ms of [5, 10, 20, 30, 40, 60, 80, 100, 120]) {
       const argv = [fileURLToPath(import.meta.url), "make", dir, String(ms)];
