@@ -1,8 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { guestProgram, hostProgram, packetLimitProgram, publishProgram } from "#helper/nft-program.ts";
+import {
+  guestProgram,
+  hostProgram,
+  packetLimitProgram,
+  publishProgram,
+  VM_ADDRESSES,
+  vmAddress6,
+} from "#helper/nft-program.ts";
 import type { Names } from "#helper/policy-program.ts";
 import { run } from "#host/run.ts";
+import { isIn } from "#model/ip-address.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
 const { signal: never } = new AbortController();
@@ -45,6 +53,42 @@ test("the rules of a policy are in their order, before special networks and the 
     "ct original ip daddr @special ct mark set 0x5001 goto deny",
     "ct original ip6 daddr @special6 ct mark set 0x5001 goto deny",
     "ct mark set 0x5003 goto deny",
+  ]);
+});
+
+test("a policy that denies IPv4 networks alone denies IPv6 after its rules, and others do not", () => {
+  const decided = (rules: NetworkPolicy["rules"]): string[] =>
+    chain(
+      guestProgram({ ...NETWORK, policy: { default: "allow", rules } }, FORWARDED, "198.18.0.2", 5),
+      "decide",
+    ).slice(-2);
+  const deny = { action: "deny", to: "203.0.113.0/24" } as const;
+  assert.deepEqual(decided([deny]), [
+    "meta nfproto ipv6 ct mark set 0x5001 goto deny",
+    "ct mark set 0x5003 goto allow",
+  ]);
+  assert.doesNotMatch(decided([deny, { action: "deny", to: "2001:db8::/32" }]).join(), /nfproto/);
+  assert.doesNotMatch(decided([{ action: "allow", to: "10.0.0.0/8" }]).join(), /nfproto/);
+});
+
+test("the IPv6 address of a VM on the host contains its IPv4 address, which is leased", () => {
+  assert.equal(vmAddress6("198.18.0.2"), "fd59:6db4:8e91:1::c612:2");
+  assert.equal(vmAddress6("198.18.255.254"), "fd59:6db4:8e91:1::c612:fffe");
+  assert.ok(isIn(VM_ADDRESSES.network6, vmAddress6("198.18.1.2")));
+});
+
+test("a frame of the guest has its own IPv6 address, and a message of neighbour discovery looks for the gateway", () => {
+  const program = guestProgram(NETWORK, FORWARDED, "198.18.0.2", 5);
+  const rules = chain(program, "ingress");
+  const discovery = rules.findIndex((rule) => /^icmpv6 type \{.*nd-redirect \} goto discovery$/.test(rule));
+  assert.ok(discovery > 0 && discovery < rules.indexOf("ip6 saddr fd59:6db4:8e91::2 accept"));
+  for (const header of ["hbh", "rt", "dst", "mh"]) {
+    assert.ok(rules.indexOf(`exthdr ${header} exists drop`) < discovery, header);
+    assert.ok(chain(program, "headers").includes(`iifname "tap0" exthdr ${header} exists drop`), header);
+  }
+  assert.deepEqual(chain(program, "discovery"), [
+    "ip6 saddr { fd59:6db4:8e91::2, fe80::/10 } icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept",
+    "drop",
   ]);
 });
 
