@@ -345,7 +345,7 @@ describe("a VM with --network nat", { skip }, () => {
     await bed.ok(["rm", "-f", "seeker"]);
   });
 
-  test("sends no IPv6 past its card", async () => {
+  test("sends no IPv6 from an address that it gave itself", async () => {
     const web = await namespaceOf("web");
     const link = JSON.parse(await web.run(["ip", "-j", "link", "show", "tap0"])) as [{ address: string }];
     const neighbour = `fd00::1 lladdr ${link[0].address} dev eth0`;

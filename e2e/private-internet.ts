@@ -3,6 +3,8 @@
  * its VMs reach what the test has made and nothing else.
  *
  *   host 203.0.113.2 ── 203.0.113.1 Internet: 198.51.100.7, a resolver, a private address, a cloud's metadata
+ *
+ * With IPv6 there is the same of IPv6, but the resolver.
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -17,6 +19,10 @@ export const HOST = "203.0.113.2";
 const ROUTER = "203.0.113.1";
 /** Hosts of the Internet. */
 export const PEERS = { public: "198.51.100.7", private: "10.1.2.3", metadata: "169.254.169.254" } as const;
+export const HOST6 = "2001:db8:113::2";
+export const ROUTER6 = "2001:db8:113::1";
+/** Hosts of the Internet, with IPv6. */
+export const PEERS6 = { public: "2001:db8:100::7", private: "fd00:1::3", metadata: "fd00:ec2::254" } as const;
 const PEER = join(import.meta.dirname, "internet-peer.ts");
 
 export class PrivateInternet implements Disposable {
@@ -25,9 +31,10 @@ export class PrivateInternet implements Disposable {
   #internet = 0;
 
   /** Makes the two, each with a web server. */
-  async start(): Promise<void> {
-    this.#host = await this.#serve();
-    this.#internet = await this.#serve(findResolver() ?? "192.0.2.53", ...Object.values(PEERS));
+  async start({ ipv6 = false }: { readonly ipv6?: boolean } = {}): Promise<void> {
+    this.#host = await this.#serve("127.0.0.1", ...(ipv6 ? ["::1"] : []));
+    const peers = [...Object.values(PEERS), ...(ipv6 ? Object.values(PEERS6) : [])];
+    this.#internet = await this.#serve(findResolver() ?? "192.0.2.53", ...peers);
     await this.onHost(["ip", "-batch", "-"], {
       stdin: `link add wan type veth peer name eth0 netns ${this.#internet}
         addr add ${HOST}/24 dev wan
@@ -38,6 +45,10 @@ export class PrivateInternet implements Disposable {
       stdin: `addr add ${ROUTER}/24 dev eth0
         link set eth0 up\n`,
     });
+    if (!ipv6) return;
+    await this.outside(["ip", "addr", "add", `${ROUTER6}/64`, "dev", "eth0", "nodad"]);
+    await this.onHost(["ip", "addr", "add", `${HOST6}/64`, "dev", "wan", "nodad"]);
+    await this.onHost(["ip", "route", "add", "default", "via", ROUTER6]);
   }
 
   /** Runs a command on the Internet that must succeed, and returns its stdout. */

@@ -43,19 +43,19 @@ export const networkSchema = z
 
 export const testNetworkSchema = z
   .strictObject({
-    host: z.string().min(1).max(253).describe("Name or IPv4 address, as the guest sees it"),
+    host: z.string().min(1).max(253).describe("Name or IP address, as the guest sees it"),
     port: z.int().min(1).max(65535).describe("TCP port"),
   })
   .openapi("TestNetwork");
 
 export const networkTestSchema = z
   .object({
-    address: z.string().describe("IPv4 address that the guest found for the host"),
+    address: z.string().describe("First address that the guest found for the host"),
     action: z.enum(["allow", "deny"]).describe("What happens to a connection"),
     by: z
-      .enum(["rule", "private", "special", "default", "host", "vm"])
+      .enum(["rule", "private", "special", "ipv6", "default", "host", "vm"])
       .describe(
-        "What decides: a rule; a private network; the special networks; the default; or Hearth: host and other VMs",
+        "What decides: a rule; a private network; the special networks; that the policy denies IPv4 networks and names none of IPv6; the default; or Hearth: host and other VMs",
       ),
     rule: z.int().optional().describe("Index of the rule that decides"),
     answered: z.boolean().describe("True if a connection from the guest was accepted"),

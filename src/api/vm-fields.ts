@@ -53,7 +53,11 @@ const port = z.int().min(1).max(0xffff).describe("1 to 65535; first and last are
 export const publishedSchema = z
   .array(
     z.strictObject({
-      address: z.ipv4().describe("Address of the host; 0.0.0.0 is each of them"),
+      address: z
+        .string()
+        .describe(
+          "IP address of the host, IPv6 in its short form; 0.0.0.0 is each of IPv4, and :: each of IPv6",
+        ),
       hostPort: port.describe("Port of the host"),
       guestPort: port.describe("Port of the guest"),
       protocol: z.enum(PUBLISHED_PROTOCOLS).describe("tcp or udp"),
@@ -89,7 +93,9 @@ export const policySchema = z
           to: z
             .string()
             .max(LIMITS.policyTargetMaxChars)
-            .describe("An IPv4 network, such as 10.20.0.0/16; or a domain, such as domain:*.debian.org"),
+            .describe(
+              "A network, such as 10.20.0.0/16 or 2001:db8::/32; or a domain, such as domain:*.debian.org",
+            ),
           protocol: z
             .enum(POLICY_PROTOCOLS)
             .optional()
@@ -116,7 +122,7 @@ export const policySchema = z
   })
   .openapi("NetworkPolicy", {
     description:
-      "What the guest may reach. Private and other special networks, such as a cloud's metadata, are denied unless a rule names them.",
+      "What the guest may reach. Private and other special networks, such as a cloud's metadata, are denied unless a rule names them. So is IPv6 by a policy that denies IPv4 networks, names no network of IPv6, and allows by default.",
   });
 
 export const policyName = parsed(parsePolicyName);

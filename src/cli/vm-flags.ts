@@ -119,12 +119,12 @@ export const POLICY_FLAGS = {
   allowCidr: {
     value: "NETWORK[:PORT]",
     many: true,
-    help: "With nat, let the guest reach this network, such as 10.20.0.0/16:5432",
+    help: "With nat, let the guest reach this network, such as 10.20.0.0/16:5432 or [2001:db8::]/32:443",
   },
   denyCidr: {
     value: "NETWORK[:PORT]",
     many: true,
-    help: "With nat, deny this network, even if it is allowed",
+    help: "With nat, deny this network, even if it is allowed; name one of IPv6, or all of IPv6 is denied",
   },
   allowDomain: {
     value: "DOMAIN[:PORT]",

@@ -44,6 +44,8 @@ export type GuestNetwork = {
   /** Addresses with their prefix length (CIDR). */
   readonly addresses: readonly string[];
   readonly gateway: string;
+  /** The IPv6 address with its prefix length, and the gateway. Undefined: none. */
+  readonly ipv6?: { readonly address: string; readonly gateway: string } | undefined;
   readonly nameservers: readonly string[];
   /** The MAC address, such as 02:00:00:00:00:01. Undefined keeps the interface's. */
   readonly mac?: string | undefined;
@@ -78,6 +80,8 @@ export function configureRequest(identity: GuestIdentity): MessageInitShape<type
             gateway: network.gateway,
             nameservers: [...network.nameservers],
             mac: network.mac ?? "",
+            address6: network.ipv6?.address ?? "",
+            gateway6: network.ipv6?.gateway ?? "",
           },
         }),
   };

@@ -28,7 +28,10 @@ async function resolverThat(t: TestContext, answer: (socket: Socket) => void): P
 }
 
 test("what a resolver has learned is read", async (t) => {
-  const learned = [{ domain: "*.example", address: "198.51.100.7", seconds: 60 }];
+  const learned = [
+    { domain: "*.example", address: "198.51.100.7", seconds: 60 },
+    { domain: "*.example", address: "2001:db8::7", seconds: 60 },
+  ];
   const resolver = await resolverThat(t, (socket) => socket.end(`${JSON.stringify({ learned })}\n`));
   assert.deepEqual(await resolver.learned(t.signal), learned);
   assert.equal(await resolver.runs(t.signal), true);
@@ -40,6 +43,8 @@ const LIES: Readonly<Record<string, (socket: Socket) => void>> = {
   "what is not text": (socket) => socket.end(Buffer.from([0xff, 0xfe, 0x0a])),
   "another document": (socket) =>
     socket.end('{"learned":[{"domain":"a","address":"1.2.3.4; flush","seconds":1}]}\n'),
+  "an IPv6 address that goes on": (socket) =>
+    socket.end('{"learned":[{"domain":"a","address":"2001:db8::1%; flush","seconds":1}]}\n'),
   "an error without an end": (socket) => socket.end(`{"error":"${"x".repeat(1_000_000)}"}\n`),
   "a line without an end": (socket) => {
     const more = (): boolean => socket.write("x".repeat(1 << 20));

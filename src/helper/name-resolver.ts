@@ -7,11 +7,13 @@ import { connect } from "node:net";
 import * as z from "zod/mini";
 import { HearthError } from "#base/error.ts";
 import { TOOL_MS } from "#helper/netns-program.ts";
+import { newLinksHave6 } from "#host/ipv6-settings.ts";
 import { parseJson, readLines } from "#helper/message-lines.ts";
 import { nameSet } from "#helper/policy-program.ts";
 import type { LearnedAddress } from "#helper/policy-program.ts";
 import { runOrThrow } from "#host/run.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
+import { isAddress } from "#model/ip-address.ts";
 import { checkOf, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
@@ -25,7 +27,7 @@ const END_MS = 1_000;
 
 const learnedAddress = z.strictObject({
   domain: z.string(),
-  address: z.ipv4(),
+  address: z.string().check(z.refine(isAddress)),
   seconds: z.int().check(z.positive(), z.maximum(SECONDS_MAX)),
 });
 const response = z.strictObject({
@@ -63,7 +65,9 @@ export class NameResolver {
   async start(uid: number, signal: AbortSignal): Promise<void> {
     rmSync(this.#socket, { force: true });
     const { namespace, networks, link } = this.#place;
-    const options = ["--address", INSIDE.gateway, "--control", this.#socket, "--uid", `${uid}`];
+    // Connections over IPv6 are redirected to it, too.
+    const address6 = newLinksHave6() ? ["--address6", INSIDE.gateway6] : [];
+    const options = ["--address", INSIDE.gateway, ...address6, "--control", this.#socket, "--uid", `${uid}`];
     const ofVm = ["--networks", networks, "--link", link];
     const argv = [`--net=${namespace}`, this.#program, "start", ...options, ...ofVm];
     await runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });
@@ -85,17 +89,27 @@ export class NameResolver {
     return (await this.#ask({ op: "learned" }, TOOL_MS, signal)).learned ?? [];
   }
 
-  /** Makes it answer as the policy says, whose sets exist. */
-  async configure(policy: NetworkPolicy, upstream: string | undefined, signal: AbortSignal): Promise<void> {
+  /**
+   * Makes it answer as the policy says, whose sets exist.
+   * @param ipv6 whether the guest can reach IPv6 addresses, which are in no answer otherwise
+   */
+  async configure(
+    policy: NetworkPolicy,
+    upstream: string | undefined,
+    ipv6: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
     const rules = policy.rules.flatMap((rule, index) => {
       const domain = domainOf(rule);
       if (domain === undefined) return [];
       const check = checkOf(rule);
-      return [{ domain, set: nameSet(index), ...(check !== undefined && { check, ...rule.ports }) }];
+      const sets = { set: nameSet(index, "ipv4"), set6: nameSet(index, "ipv6") };
+      return [{ domain, ...sets, ...(check !== undefined && { check, ...rule.ports }) }];
     });
     const config = {
       ...(upstream !== undefined && { upstream: `${upstream}:${DNS_PORT}` }),
       rules,
+      ipv6,
       // The rules of a policy without domains are about addresses, and not about names.
       refuseOthers: policy.default === "deny" && rules.length > 0,
       guest: INSIDE.guest,

@@ -15,6 +15,10 @@ export const TOOL_MS = 10_000;
 export type NetworkToMake = {
   /** The user that may open the TAP device. */
   readonly uid: number;
+  /** The MAC address of the guest. */
+  readonly mac: string;
+  /** Whether the host forwards IPv6 for the VM. */
+  readonly ipv6: boolean;
   /** Tried in turn. The VM gets the first to which the host has no route. */
   readonly addresses: readonly string[];
   /** The private networks, by the keys that tell those of one name apart, and the VM's name there. */
@@ -26,7 +30,10 @@ export type NetworkToMake = {
 };
 
 const answer = z.strictObject({ error: z.optional(z.literal("no address")), address: z.optional(z.ipv4()) });
-const HOST_RULES = { router: hostProgram(true), forwarder: hostProgram(false) };
+/** The programs for the host, by whether Hearth made it a router for IPv4 and IPv6. */
+const HOST_RULES = [true, false].flatMap((ipv4) =>
+  [true, false].map((ipv6) => ({ ipv4, ipv6, ...hostProgram({ ipv4, ipv6 }) })),
+);
 
 /** The networks whose namespaces are files in one directory. */
 export class NetnsProgram {
@@ -47,15 +54,24 @@ export class NetnsProgram {
    * @throws HearthError `host.tool_missing`, `host.tool_failed`, `host.addresses_used_up`
    */
   async make(id: VmId, path: string, network: NetworkToMake, signal: AbortSignal): Promise<void> {
-    const { tap, gateway, gatewayMac, prefixLength } = INSIDE;
+    const { mac, ...made } = network;
+    const { tap, gateway, gatewayMac, prefixLength, guest6, gateway6, prefixLength6 } = INSIDE;
     const { error } = await this.#run(
       "make",
       {
         ...this.#made(id, path),
-        ...network,
-        inside: { tap, mac: gatewayMac, address: `${gateway}/${prefixLength}` },
+        ...made,
+        inside: {
+          tap,
+          mac: gatewayMac,
+          address: `${gateway}/${prefixLength}`,
+          address6: `${gateway6}/${prefixLength6}`,
+          guestMac: mac,
+          guest6,
+        },
         uplink: UPLINK,
         gateway: VM_ADDRESSES.gateway,
+        network6: VM_ADDRESSES.network6,
         hostRules: HOST_RULES,
       },
       signal,
@@ -91,7 +107,7 @@ export class NetnsProgram {
   }
 }
 
-/** Returns the name of the table, of family ip, with a VM's published ports. */
+/** Returns the name of the tables on the host with a VM's published ports, one for each family of addresses. */
 export function publishTable(id: VmId): string {
   return `hearth_${id.slice("vm-".length)}`;
 }

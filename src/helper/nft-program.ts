@@ -5,18 +5,25 @@
 import { createHash } from "node:crypto";
 import { policyProgram, UPLINK } from "#helper/policy-program.ts";
 import type { Names } from "#helper/policy-program.ts";
-import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
+import { INSIDE, LINK_PREFIX, OWN_NETWORK6 } from "#model/inside-addresses.ts";
+import { familyOf } from "#model/ip-address.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import { EVERY_ADDRESS } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
-/** Contains the address of each running VM, which the host translates to its own. */
-export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
+/** Contains the addresses of each running VM, which the host translates to its own. */
+export const VM_ADDRESSES = {
+  network: "198.18.0.0/16",
+  gateway: "198.18.0.1",
+  /** Contains the IPv6 addresses, each of which ends with the IPv4 address: one lease is for both. */
+  network6: `${OWN_NETWORK6}:1::/64`,
+} as const;
 
 /** The private networks of a host: see numberMax of agent/internal/vmnet/private.go. */
 const PRIVATE_MAX = 254;
 
-/** Stands for the VM's address on the host in programs that are loaded when it has one. */
+/** Stands for the VM's IPv4 address on the host in programs that are loaded when it has one; with a 6, for the other. */
 const ADDRESS_VARIABLE = "$address";
 
 export type EnforcedPolicy = {
@@ -38,8 +45,16 @@ export type GuestNetwork = EnforcedPolicy & {
 };
 
 /**
- * Returns the program for the namespace of a VM. In it, $address is the VM's address on the host, and $network0 and
- * $address0 are the first private network and the address there.
+ * The headers of IPv6 that may stand before the one that rules are about, wherever they are: hop-by-hop options, routing,
+ * destination options, and mobility. No guest needs them to reach the Internet.
+ */
+const EXTENSION_HEADERS = ["hbh", "rt", "dst", "mh"] as const;
+const NEIGHBOUR_DISCOVERY =
+  "{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }";
+
+/**
+ * Returns the program for the namespace of a VM. In it, $address and $address6 are the VM's addresses on the host, and
+ * $network0 and $address0 are the first private network and the address there.
  * @param policyNumber see `policyProgram`
  */
 export function guestProgram(
@@ -47,10 +62,11 @@ export function guestProgram(
   names: Names,
   policyNumber: number,
 ): string {
-  const { guest, tap } = INSIDE;
-  const toGuest = publish.map(
-    ({ protocol, guestPort }) =>
-      `iifname "${UPLINK}" ip daddr ${ADDRESS_VARIABLE} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
+  const { guest, guest6, tap } = INSIDE;
+  const toGuest = publish.map(({ address: on, protocol, guestPort }) =>
+    familyOf(on) === "ipv6"
+      ? `iifname "${UPLINK}" ip6 daddr ${ADDRESS_VARIABLE}6 ${protocol} dport ${guestPort} dnat ip6 to ${guest6}`
+      : `iifname "${UPLINK}" ip daddr ${ADDRESS_VARIABLE} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
   );
   const from = (source: string, address: string): string =>
     `    iifname "${UPLINK}" ip saddr ${source} ip daddr ${address} dnat ip to ${guest}`;
@@ -61,9 +77,22 @@ export function guestProgram(
     `    ether saddr != ${mac} drop`,
     `    arp saddr ip ${guest} accept`,
     `    ip saddr ${guest} accept`,
+    ...EXTENSION_HEADERS.map((header) => `    exthdr ${header} exists drop`),
+    `    icmpv6 type ${NEIGHBOUR_DISCOVERY} goto discovery`,
+    `    ip6 saddr ${guest6} accept`,
+    "  }",
+    // The guest looks for its gateway, and tells nothing: the namespace has its MAC address as a permanent neighbour.
+    "  chain discovery {",
+    `    ip6 saddr { ${guest6}, fe80::/10 } icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept`,
+    "    drop",
     "  }",
     "}",
     "table inet hearth_nat {",
+    // Again, since all headers of a packet in fragments are known now.
+    "  chain headers {",
+    "    type filter hook prerouting priority raw; policy accept;",
+    ...EXTENSION_HEADERS.map((header) => `    iifname "${tap}" exthdr ${header} exists drop`),
+    "  }",
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
     ...[...new Set(toGuest)].map((line) => `    ${line}`),
@@ -76,6 +105,7 @@ export function guestProgram(
       (_, index) => `    oifname "${UPLINK}" ip daddr $network${index} snat ip to $address${index}`,
     ),
     `    oifname "${UPLINK}" snat ip to ${ADDRESS_VARIABLE}`,
+    `    oifname "${UPLINK}" snat ip6 to ${ADDRESS_VARIABLE}6`,
     "  }",
     "}",
     policyProgram(policy, names, policyNumber, networks.length > 0),
@@ -120,15 +150,30 @@ export function bandwidthCommand(
 }
 
 /**
- * Returns the program for the host that publishes ports of a VM, in a table of its own of family ip. $address is the VM's
- * address on the host in it.
+ * Returns the program for the host that publishes ports of a VM, in tables of its own. In it, $address and $address6 are
+ * the VM's addresses on the host.
+ * @param table the name of both tables
  * @param link the host's end of the VM's network, which may carry addresses of the loopback
  */
 export function publishProgram(table: string, link: string, publish: readonly PublishedPort[]): string {
-  const rules = publish.map(({ address: on, hostPort, guestPort, protocol }) => {
-    const here = on === "0.0.0.0" ? "fib daddr type local" : `ip daddr ${on}`;
-    return `    ${here} ${protocol} dport ${hostPort} dnat to ${ADDRESS_VARIABLE}:${guestPort}`;
+  const [rules = [], rules6 = []] = (["ipv4", "ipv6"] as const).map((family) => {
+    const ports = publish.filter(({ address: on }) => familyOf(on) === family);
+    return ports.map(({ address: on, hostPort, guestPort, protocol }) => {
+      const each = EVERY_ADDRESS[family];
+      const header = family === "ipv6" ? "ip6" : "ip";
+      const here = on === each ? "fib daddr type local" : `${header} daddr ${on}`;
+      const to = family === "ipv6" ? `${ADDRESS_VARIABLE}6` : ADDRESS_VARIABLE;
+      return `    ${here} ${protocol} dport ${hostPort} dnat to ${to}:${guestPort}`;
+    });
   });
+  return [
+    ...(rules.length > 0 ? publishTable(table, link, rules) : []),
+    ...(rules6.length > 0 ? publishTable6(table, rules6) : []),
+    "",
+  ].join("\n");
+}
+
+function publishTable(table: string, link: string, rules: readonly string[]): string[] {
   return [
     `table ip ${table} {`,
     "  chain from_outside {",
@@ -147,8 +192,25 @@ export function publishProgram(table: string, link: string, publish: readonly Pu
     `    oifname "${link}" ip saddr 127.0.0.0/8 snat to ${VM_ADDRESSES.gateway}`,
     "  }",
     "}",
-    "",
-  ].join("\n");
+  ];
+}
+
+function publishTable6(table: string, rules: readonly string[]): string[] {
+  return [
+    `table ip6 ${table} {`,
+    "  chain from_outside {",
+    "    type nat hook prerouting priority dstnat; policy accept;",
+    `    iifname "${LINK_PREFIX}*" accept`,
+    ...rules,
+    "  }",
+    "  chain from_host {",
+    "    type nat hook output priority -100; policy accept;",
+    // The kernel carries no packets of the loopback's address over another link.
+    "    ip6 daddr ::1 accept",
+    ...rules,
+    "  }",
+    "}",
+  ];
 }
 
 /** Hearth's own table on the host. */
@@ -158,11 +220,14 @@ const VERSION_CHARS = 16;
 /** The program for the host, and a chain of its table, which no other version has. */
 export type HostProgram = { readonly rules: string; readonly version: string };
 
+/** The families of addresses for which Hearth made the host a router. */
+export type MadeRouter = Readonly<Record<"ipv4" | "ipv6", boolean>>;
+
 /**
  * Returns the program for the host. Loading it again replaces it in one transaction.
- * @param madeRouter whether Hearth made the host a router, which then forwards for VMs only
+ * @param madeRouter for these families, the host forwards packets of VMs only
  */
-export function hostProgram(madeRouter: boolean): HostProgram {
+export function hostProgram(madeRouter: MadeRouter): HostProgram {
   const chains = hostChains(madeRouter);
   const version = `version_${createHash("sha256").update(chains).digest("hex").slice(0, VERSION_CHARS)}`;
   const rules = [
@@ -178,12 +243,13 @@ export function hostProgram(madeRouter: boolean): HostProgram {
   return { rules, version };
 }
 
-function hostChains(madeRouter: boolean): string {
+function hostChains(madeRouter: MadeRouter): string {
   const links = `"${LINK_PREFIX}*"`;
+  const families = (["ipv4", "ipv6"] as const).filter((family) => madeRouter[family]);
   const router = [
     "  chain router {",
     "    type filter hook forward priority filter - 11; policy accept;",
-    `    iifname != ${links} oifname != ${links} drop`,
+    ...families.map((family) => `    meta nfproto ${family} iifname != ${links} oifname != ${links} drop`),
     "  }",
   ];
   const pairs = Array.from({ length: PRIVATE_MAX }, (_, index) => {
@@ -207,7 +273,7 @@ function hostChains(madeRouter: boolean): string {
     // Only published ports are reached from outside, not the addresses of VMs.
     `    iifname != ${links} oifname ${links} ct state new ct status ! dnat reject with icmpx admin-prohibited`,
     "  }",
-    ...(madeRouter ? router : []),
+    ...(families.length > 0 ? router : []),
     "  chain input {",
     "    type filter hook input priority filter - 10; policy accept;",
     `    iifname ${links} ct state established,related accept`,
@@ -216,6 +282,7 @@ function hostChains(madeRouter: boolean): string {
     "  chain to_outside {",
     "    type nat hook postrouting priority srcnat; policy accept;",
     `    ip saddr ${VM_ADDRESSES.network} oifname != ${links} masquerade`,
+    `    ip6 saddr ${VM_ADDRESSES.network6} oifname != ${links} masquerade`,
     "  }",
   ].join("\n");
 }

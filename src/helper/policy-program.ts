@@ -7,7 +7,8 @@
  * earlier policy allowed and this one denies is cut, with the next packet of either end.
  */
 import { INSIDE } from "#model/inside-addresses.ts";
-import { checkOf, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { familyOf } from "#model/ip-address.ts";
+import { checkOf, deniesIpv6, domainOf, networkFamily, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
 /** The VM's end of the link between its namespace and the host. */
@@ -85,9 +86,36 @@ class Verdicts {
   }
 }
 
-/** Returns the name of the set with the addresses that a rule for a domain allows, by its index. */
-export function nameSet(index: number): string {
-  return `names${index}`;
+/** A family of addresses, as nftables has it. Sets of addresses are of one family. */
+type Family = {
+  readonly name: ReturnType<typeof familyOf>;
+  readonly address: "ip daddr" | "ip6 daddr";
+  readonly type: string;
+  readonly special: string;
+  readonly icmp: string;
+};
+
+const IPV4: Family = {
+  name: "ipv4",
+  address: "ip daddr",
+  type: "ipv4_addr",
+  special: "special",
+  icmp: "icmp",
+};
+const IPV6: Family = {
+  name: "ipv6",
+  address: "ip6 daddr",
+  type: "ipv6_addr",
+  special: "special6",
+  icmp: "icmpv6",
+};
+const FAMILIES = [IPV4, IPV6];
+
+/**
+ * Returns the name of the set with the addresses of one family that a rule for a domain allows, by its index.
+ */
+export function nameSet(index: number, family: Family["name"]): string {
+  return family === "ipv6" ? `names${index}v6` : `names${index}`;
 }
 
 /** An address that a domain's names have, for this many more seconds. */
@@ -132,7 +160,7 @@ export function policyProgram(
     `delete table ${POLICY_TABLE}`,
     `table ${POLICY_TABLE} {`,
     `  set ${COUNTED_SET} { type mark; counter; elements = { ${verdicts.elements()} }; }`,
-    `  set special { type ipv4_addr; flags interval; elements = { ${SPECIAL_NETWORKS.join(", ")} }; }`,
+    ...FAMILIES.map(specialSet),
     ...nameSets(policy, names),
     ...forwardedQueries(names),
     ...redirections(policy),
@@ -152,6 +180,8 @@ export function policyProgram(
     ...forwarding(verdicts, hasPrivate),
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
+    // The guest looks for its gateway. A packet that was forwarded has a smaller limit (RFC 4861).
+    `    iifname "${INSIDE.tap}" icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept`,
     ...(names.kind === "answered" ? answeredQueries(verdicts) : []),
     ...checkedConnections(policy, verdicts),
     "    counter reject with icmpx admin-prohibited",
@@ -183,15 +213,23 @@ function forwarding(verdicts: Verdicts, hasPrivate: boolean): string[] {
   ];
 }
 
+function specialSet({ name, type, special }: Family): string {
+  const networks = SPECIAL_NETWORKS.filter((network) => familyOf(network) === name);
+  return `  set ${special} { type ${type}; flags interval; elements = { ${networks.join(", ")} }; }`;
+}
+
 /** Returns the sets of the rules for domains, with what is known already. */
 function nameSets({ rules }: NetworkPolicy, names: Names): string[] {
   return rules.flatMap((rule, index) => {
     const domain = domainOf(rule);
     if (domain === undefined) return [];
     const learned = names.kind === "answered" ? names.learned.filter((one) => one.domain === domain) : [];
-    const elements = learned.map(({ address, seconds }) => `${address} timeout ${seconds}s`).join(", ");
-    const known = elements === "" ? "" : ` elements = { ${elements} };`;
-    return `  set ${nameSet(index)} { type ipv4_addr; flags timeout; size ${NAME_ADDRESSES_MAX};${known} }`;
+    return FAMILIES.map(({ name, type }) => {
+      const ofFamily = learned.filter(({ address }) => familyOf(address) === name);
+      const elements = ofFamily.map(({ address, seconds }) => `${address} timeout ${seconds}s`).join(", ");
+      const known = elements === "" ? "" : ` elements = { ${elements} };`;
+      return `  set ${nameSet(index, name)} { type ${type}; flags timeout; size ${NAME_ADDRESSES_MAX};${known} }`;
+    });
   });
 }
 
@@ -217,10 +255,10 @@ function forwardedQueries(names: Names): string[] {
 function redirections({ rules }: NetworkPolicy): string[] {
   const last = rules.findLastIndex((rule) => checkOf(rule) !== undefined);
   if (last === -1) return [];
-  const lines = rules.slice(0, last + 1).map((rule, index) => {
+  const lines = rules.slice(0, last + 1).flatMap((rule, index) => {
     const check = checkOf(rule);
     const verdict = check === undefined ? "accept" : `redirect to :${CHECKERS[check]}`;
-    return `    iifname "${INSIDE.tap}" ${matchOf(rule, index)} ${verdict}`;
+    return matchesOf(rule, index).map((match) => `    iifname "${INSIDE.tap}" ${match} ${verdict}`);
   });
   return [
     "  chain checks {",
@@ -236,7 +274,8 @@ function checkedConnections({ rules }: NetworkPolicy, verdicts: Verdicts): strin
     const check = checkOf(rule);
     if (check === undefined) return [];
     const redirected = `iifname "${INSIDE.tap}" tcp dport ${CHECKERS[check]} ct status dnat`;
-    return [`    ${redirected} ${matchOf(rule, index)} ${verdicts.allow(ruleDecision(index))}`];
+    const verdict = verdicts.allow(ruleDecision(index));
+    return matchesOf(rule, index).map((match) => `    ${redirected} ${match} ${verdict}`);
   });
   if (lines.length === 0) return [];
   const known = `iifname "${INSIDE.tap}" ct state established ct mark ${verdicts.allowed}`;
@@ -267,8 +306,9 @@ function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): str
       : [];
   const checked = rules.flatMap((rule, index) => {
     if (checkOf(rule) === undefined) return [];
+    const sent = `meta skgid ${RESOLVER_GID}`;
     const mark = verdicts.mark(ruleDecision(index));
-    return [`    meta skgid ${RESOLVER_GID} ${matchOf(rule, index)} ct mark set ${mark} accept`];
+    return matchesOf(rule, index).map((match) => `    ${sent} ${match} ct mark set ${mark} accept`);
   });
   // The last packets of a connection have no process any more.
   if (checked.length > 0) checked.unshift(`    ct state established ct mark ${verdicts.allowed} accept`);
@@ -278,6 +318,7 @@ function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): str
     `    oifname { "${INSIDE.tap}", "lo" } accept`,
     // Errors about what comes in, by the kernel: a process would need a raw socket for them.
     "    icmp type { destination-unreachable, time-exceeded, parameter-problem } accept",
+    "    icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept",
     ...queries,
     ...checked,
     "    counter",
@@ -289,14 +330,11 @@ function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): str
  * Returns the chain that decides about packets of both directions, by where their connection was to go. What the
  * namespace translates is allowed: queries for names, which the guest began, and connections to published ports.
  */
-function decisions(
-  { rules, default: action }: NetworkPolicy,
-  names: Names,
-  verdicts: Verdicts,
-  hasPrivate: boolean,
-): string[] {
-  const { guest } = INSIDE;
+function decisions(policy: NetworkPolicy, names: Names, verdicts: Verdicts, hasPrivate: boolean): string[] {
+  const { rules, default: action } = policy;
+  const { guest, guest6 } = INSIDE;
   const allowPrivate = verdicts.allow(DECISIONS.private);
+  const special = verdicts.decide("deny", DECISIONS.special);
   const queries = `    ct status dnat ct original ip saddr ${guest} ${verdicts.allow(DECISIONS.resolver)}`;
   return [
     "  chain decide {",
@@ -304,27 +342,39 @@ function decisions(
     ...(names.kind === "forwarded" ? [queries] : []),
     ...(hasPrivate ? [`    ct status dnat ${FROM_PRIVATE} ${allowPrivate}`] : []),
     `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(DECISIONS.published)}`,
+    `    ct status dnat ct original ip6 saddr != ${guest6} ${verdicts.allow(DECISIONS.published)}`,
     ...rules.flatMap((rule, index) =>
       // Checked connections were redirected, unless an earlier policy allowed them directly.
       checkOf(rule) === undefined
-        ? [`    ${matchOf(rule, index)} ${verdicts.decide(rule.action, ruleDecision(index))}`]
+        ? matchesOf(rule, index).map(
+            (match) => `    ${match} ${verdicts.decide(rule.action, ruleDecision(index))}`,
+          )
         : [],
     ),
     ...(hasPrivate ? [`    ct original ip daddr ${PRIVATE_RANGE} ${allowPrivate}`] : []),
-    `    ct original ip daddr @special ${verdicts.decide("deny", DECISIONS.special)}`,
+    ...FAMILIES.map((family) => `    ct original ${family.address} @${family.special} ${special}`),
+    ...(deniesIpv6(policy) ? [`    meta nfproto ipv6 ${special}`] : []),
     `    ${verdicts.decide(action, DECISIONS.default)}`,
     "  }",
   ];
 }
 
-/** Returns a match for the connections that a rule is about. */
-function matchOf({ to, protocol, ports }: PolicyRule, index: number): string {
-  const address = "ct original ip daddr";
+/** Returns the matches for the connections that a rule is about: one for each family of addresses that it has. */
+function matchesOf(rule: PolicyRule, index: number): string[] {
+  const family = networkFamily(rule);
+  return FAMILIES.filter(({ name }) => family === undefined || family === name).map((each) =>
+    matchOf(rule, index, each),
+  );
+}
+
+function matchOf({ to, protocol, ports }: PolicyRule, index: number, family: Family): string {
+  const address = `ct original ${family.address}`;
   const network =
     domainOf({ to }) === undefined
       ? `${address} ${to}`
-      : `${address} != @special ${address} @${nameSet(index)}`;
+      : `${address} != @${family.special} ${address} @${nameSet(index, family.name)}`;
   if (protocol === undefined) return network;
-  const over = `${network} meta l4proto ${checkOf({ protocol }) === undefined ? protocol : "tcp"}`;
-  return ports === undefined ? over : `${over} ct original proto-dst ${ports.first}-${ports.last}`;
+  const over = protocol === "icmp" ? family.icmp : checkOf({ protocol }) === undefined ? protocol : "tcp";
+  const match = `${network} meta l4proto ${over}`;
+  return ports === undefined ? match : `${match} ct original proto-dst ${ports.first}-${ports.last}`;
 }

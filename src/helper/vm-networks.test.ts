@@ -42,6 +42,16 @@ test("a host that was no router forwards for VMs only, and nothing after the las
   play(t, "closed"),
 );
 
+test("a VM has IPv6 if its host has a default route for it, and the host is as before", { skip }, (t) =>
+  play(t, "ipv6"),
+);
+
+test("a host whose IPv6 routes were advertised to it keeps them while VMs have networks", { skip }, (t) =>
+  play(t, "advertised"),
+);
+
+test("a host that was a router for IPv6 before is one after", { skip }, (t) => play(t, "router6"));
+
 test("two hosts that share a directory each forward as they did before", { skip }, (t) => play(t, "shared"));
 
 test("an address that another route has is left to it, and the VM gets the next", { skip }, (t) =>

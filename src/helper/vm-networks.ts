@@ -22,7 +22,10 @@ import {
 } from "#helper/policy-program.ts";
 import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
+import { hasIpv6, hasIpv6Peer } from "#host/ipv6-routes.ts";
+import { newLinksHave6 } from "#host/ipv6-settings.ts";
 import { runOrThrow } from "#host/run.ts";
+import { familyOf } from "#model/ip-address.ts";
 import { hostLink } from "#model/inside-addresses.ts";
 import { parseVmName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
@@ -91,8 +94,12 @@ export class VmNetworks {
     await this.remove(id, signal);
     openTunDevice();
     const { publish = [], networks = [], name = "", limit } = network;
+    const isPublished6 = publish.some(({ address }) => familyOf(address) === "ipv6");
+    const ipv6 = newLinksHave6() && (hasIpv6() || isPublished6);
     const made = {
       uid,
+      mac: network.mac,
+      ipv6,
       addresses: Array.from({ length: TRIES }, (_, tried) => addressAt(id, tried)),
       private: { keys: networks.map((one) => this.#keyOf(one)), name },
       rules: guestProgram(network, namesOf(network), this.#nextNumber()),
@@ -103,7 +110,7 @@ export class VmNetworks {
       if (hasResolver(network)) {
         const resolver = this.#resolver(id);
         await resolver.start(uid, signal);
-        await resolver.configure(network.policy, network.resolver, signal);
+        await resolver.configure(network.policy, network.resolver, ipv6, signal);
       }
       if (limit !== undefined) await this.setLimit(id, limit, signal);
     } catch (error) {
@@ -142,7 +149,7 @@ export class VmNetworks {
     if (!(await resolver.runs(signal))) await resolver.start(this.#existingUid(id), signal);
     const names = namesOf(enforced, await resolver.learned(signal));
     await this.#load(path, policyProgram(policy, names, this.#nextNumber(), hasPrivate), signal);
-    await resolver.configure(policy, enforced.resolver, signal);
+    await resolver.configure(policy, enforced.resolver, hasIpv6Peer(hostLink(id)), signal);
   }
 
   /**

@@ -5,6 +5,7 @@
  */
 import { isIPv4 } from "node:net";
 import { HearthError } from "#base/error.ts";
+import { canonicalIpv6, familyOf, isIn } from "#model/ip-address.ts";
 import { LIMITS } from "#model/limits.ts";
 
 export const POLICY_PROTOCOLS = ["tcp", "udp", "icmp", "tls", "http"] as const;
@@ -16,7 +17,10 @@ export type PortRange = { readonly first: number; readonly last: number };
 
 export type PolicyRule = {
   readonly action: "allow" | "deny";
-  /** An IPv4 network in CIDR notation, such as 10.20.0.0/16; or `domain:` and a domain, as `checkDomain` has it. */
+  /**
+   * A network in CIDR notation, such as 10.20.0.0/16 or 2001:db8::/32, IPv6 in canonical form; or `domain:` and a
+   * domain, as `checkDomain` has it.
+   */
   readonly to: string;
   /** Undefined: every protocol. */
   readonly protocol?: (typeof POLICY_PROTOCOLS)[number] | undefined;
@@ -35,8 +39,9 @@ export type NetworkPolicy = {
 export const INTERNET: NetworkPolicy = { default: "allow", rules: [] };
 
 /**
- * The IPv4 networks that no default includes, from the IANA registry of special-purpose addresses (RFC 6890). The
- * documentation networks are missing: nothing is there, and tests use them as the Internet.
+ * The networks that no default includes, from the IANA registries of special-purpose addresses (RFC 6890). The
+ * documentation networks are missing: nothing is there, and tests use them as the Internet. Of IPv6, IANA gives out
+ * 2000::/3 only; the other networks cover everything else.
  */
 export const SPECIAL_NETWORKS = [
   "0.0.0.0/8", // This network.
@@ -50,8 +55,14 @@ export const SPECIAL_NETWORKS = [
   "198.18.0.0/15", // Benchmarks, with the addresses of VMs on the host.
   "224.0.0.0/4", // Multicast.
   "240.0.0.0/4", // Reserved, with the broadcast address.
+  "::/3", // Loopback, IPv4-mapped, and NAT64 (64:ff9b::/96), behind which private IPv4 networks may be.
+  "2001::/23", // Protocol assignments, with the tunnels of Teredo.
+  "2002::/16", // Tunnels of 6to4, whose addresses contain IPv4 addresses.
+  "4000::/2", // Reserved.
+  "8000::/1", // Private (fc00::/7, with a cloud's metadata at fd00:ec2::254), link-local, and multicast.
 ] as const;
 
+const IPV4_MAPPED = { network: "::ffff:0:0/96", bits: 96 } as const;
 const DOMAIN_PREFIX = "domain:";
 /** The longest name of DNS (RFC 1035), and a pattern. */
 const DOMAIN_MAX_CHARS = 253;
@@ -91,10 +102,31 @@ function checkTarget(rule: PolicyRule): void {
     });
   }
   const [address = "", bits = "", ...more] = rule.to.split("/");
-  if (isIPv4(address) && /^(?:\d|[12]\d|3[0-2])$/.test(bits) && more.length === 0) return;
-  throw new HearthError("input.invalid", `${JSON.stringify(rule.to)} is not an IPv4 network.`, {
-    hint: "Write an address and the bits of its network, such as 10.20.0.0/16.",
+  const isNumber = /^(?:0|[1-9]\d{0,2})$/.test(bits) && more.length === 0;
+  if (isNumber && isIPv4(address) && Number(bits) <= 32) return;
+  if (isNumber && canonicalIpv6(address) === address && Number(bits) <= 128) {
+    if (Number(bits) < IPV4_MAPPED.bits || !isIn(IPV4_MAPPED.network, address)) return;
+    throw new HearthError("input.invalid", `${rule.to} is an IPv4 network in the form of IPv6.`, {
+      hint: "Write it as IPv4, such as 10.20.0.0/16: no packet has such an IPv6 address.",
+    });
+  }
+  throw new HearthError("input.invalid", `${JSON.stringify(rule.to)} is not a network.`, {
+    hint: "Write an address and the bits of its network, such as 10.20.0.0/16 or 2001:db8::/32.",
   });
+}
+
+/** Returns the family of the network that a rule is about. Undefined: the rule is about a domain. */
+export function networkFamily(rule: Pick<PolicyRule, "to">): "ipv4" | "ipv6" | undefined {
+  return domainOf(rule) === undefined ? familyOf(rule.to) : undefined;
+}
+
+/**
+ * Tells whether a policy denies all of IPv6 that no rule allows, although it allows other public addresses: its rules
+ * deny IPv4 networks and name no IPv6 network, so it would let the denied hosts be reached by their IPv6 addresses.
+ */
+export function deniesIpv6({ default: action, rules }: NetworkPolicy): boolean {
+  const deniesIpv4 = rules.some((rule) => rule.action === "deny" && networkFamily(rule) === "ipv4");
+  return action === "allow" && deniesIpv4 && !rules.some((rule) => networkFamily(rule) === "ipv6");
 }
 
 /** Returns what has to name the host in connections that a rule allows, if they are checked. */

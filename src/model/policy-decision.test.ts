@@ -28,9 +28,47 @@ test("the first rule that matches decides, then special networks, then the defau
     assert.deepEqual(decide(POLICY, { address, protocol: "tcp", port }), { action, by }, address);
 });
 
+test("a policy that denies IPv4 networks and names none of IPv6 denies IPv6, unless it names domains", () => {
+  const decided = (policy: NetworkPolicy, address: string, name?: string) =>
+    decide(policy, { address, name, protocol: "tcp", port: 443 });
+  const deny = { action: "deny", to: "203.0.113.0/24" } as const;
+  const ipv4: NetworkPolicy = { default: "allow", rules: [{ action: "allow", to: "10.0.0.0/8" }, deny] };
+  assert.deepEqual(decided(ipv4, "2001:db8::7"), { action: "deny", by: "ipv6" });
+  assert.deepEqual(decided(ipv4, "fd00::7"), { action: "deny", by: "special" });
+  assert.deepEqual(decided(ipv4, "198.51.100.7"), { action: "allow", by: "default" });
+  for (const rules of [
+    [deny, { action: "deny", to: "2001:db8:1::/48" }],
+    [deny, { action: "allow", to: "::/0", protocol: "udp" }],
+    [{ action: "allow", to: "10.0.0.0/8" }],
+  ] as const)
+    assert.deepEqual(decided({ default: "allow", rules }, "2001:db8::7"), { action: "allow", by: "default" });
+  const named: NetworkPolicy = { default: "deny", rules: [deny, { action: "allow", to: "domain:a.test" }] };
+  assert.deepEqual(decided(named, "2001:db8::7", "a.test"), { action: "allow", by: { rule: 1 } });
+  assert.deepEqual(decided(named, "fd00::7", "a.test"), { action: "deny", by: "special" });
+});
+
 test("the policy of VMs without one allows public addresses", () => {
   const packet = { protocol: "tcp", port: 443 } as const;
-  assert.equal(decide(INTERNET, { ...packet, address: "198.51.100.7" }).action, "allow");
+  for (const address of ["198.51.100.7", "2001:db8::7", "2606:4700::1111", "2a00::1"])
+    assert.equal(decide(INTERNET, { ...packet, address }).action, "allow", address);
+  for (const address of [
+    "::",
+    "::1",
+    "::ffff:198.51.100.7",
+    "64:ff9b::a01:203",
+    "64:ff9b:1::1",
+    "100::1",
+    "2001::1",
+    "2001:2::1",
+    "2002:a01:203::1",
+    "5f00::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fec0::1",
+    "ff02::1",
+  ])
+    assert.deepEqual(decide(INTERNET, { ...packet, address }), { action: "deny", by: "special" }, address);
   for (const address of ["127.0.0.1", "10.0.0.1", "172.31.255.1", "192.168.1.1", "198.19.255.1", "224.0.0.1"])
     assert.equal(decide(INTERNET, { ...packet, address }).action, "deny", address);
 });

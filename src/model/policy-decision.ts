@@ -1,20 +1,23 @@
 /** Decides about packets as the rules in force do, for those who ask what a network policy means. Pure. */
-import { BlockList } from "node:net";
-import { checkOf, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { familyOf, isIn } from "#model/ip-address.ts";
+import { checkOf, deniesIpv6, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
-/** The decision about a packet, by a rule with this index, the special networks, or the default. */
+/**
+ * The decision about a packet, by a rule with this index, the special networks, the default, or because the policy denies
+ * IPv6: see `deniesIpv6`.
+ */
 export type Decision = {
   readonly action: "allow" | "deny";
-  readonly by: "special" | "default" | { readonly rule: number };
+  readonly by: "special" | "ipv6" | "default" | { readonly rule: number };
 };
 
 /**
- * Decides about a packet to an IPv4 address, as the rules in force do. A rule for a domain matches if the address was
+ * Decides about a packet to an address, as the rules in force do. A rule for a domain matches if the address was
  * found by a name of that domain.
  */
 export function decide(
-  { default: action, rules }: NetworkPolicy,
+  policy: NetworkPolicy,
   packet: {
     readonly address: string;
     readonly protocol: PolicyRule["protocol"];
@@ -22,6 +25,7 @@ export function decide(
     readonly name?: string | undefined;
   },
 ): Decision {
+  const { default: action, rules } = policy;
   const isSpecial = SPECIAL_NETWORKS.some((network) => isIn(network, packet.address));
   const rule = rules.findIndex(({ to, protocol, ports }) => {
     const over = checkOf({ protocol }) === undefined ? protocol : "tcp";
@@ -34,6 +38,7 @@ export function decide(
   const found = rules[rule];
   if (found !== undefined) return { action: found.action, by: { rule } };
   if (isSpecial) return { action: "deny", by: "special" };
+  if (familyOf(packet.address) === "ipv6" && deniesIpv6(policy)) return { action: "deny", by: "ipv6" };
   return { action, by: "default" };
 }
 
@@ -42,12 +47,4 @@ export function includesName(domain: string, name: string): boolean {
   const asked = name.toLowerCase().replace(/\.$/, "");
   if (!domain.startsWith("*")) return asked === domain;
   return asked.endsWith(domain.slice(1)) && asked.length >= domain.length;
-}
-
-/** Tells whether an IPv4 network contains an address. */
-export function isIn(network: string, address: string): boolean {
-  const [base = "", bits] = network.split("/");
-  const list = new BlockList();
-  list.addSubnet(base, Number(bits));
-  return list.check(address);
 }

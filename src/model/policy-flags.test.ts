@@ -11,6 +11,35 @@ test("a rule is parsed with its network and ports, and formatted so that it can 
   assert.equal(formatRule(parseRule("deny", "192.0.2.1:22")), "deny 192.0.2.1/32:22/tcp");
 });
 
+test("an IPv6 network has brackets if ports follow, and its short form", () => {
+  for (const text of ["2001:db8::/32", "[2001:db8::1]/128:53/udp", "[fd00::]/8:80-443/tcp", "::/0"])
+    assert.equal(formatRule(parseRule("allow", text)), `allow ${text}`);
+  for (const [text, rule] of [
+    ["2001:DB8:0::0:1", "deny 2001:db8::1/128"],
+    ["[2001:db8::1]", "deny 2001:db8::1/128"],
+    ["[2001:db8::1]:22", "deny [2001:db8::1]/128:22/tcp"],
+    ["[2001:db8::]/32", "deny 2001:db8::/32"],
+    ["2001:db8::1:80", "deny 2001:db8::1:80/128"], // A group of the address.
+  ] as const)
+    assert.equal(formatRule(parseRule("deny", text)), rule);
+});
+
+test("an IPv4 network in the form of IPv6 is refused, and so is IPv6 that is no network", () => {
+  const flags = { base: "internet", deny: [], allowDomain: [] } as const;
+  for (const text of ["::ffff:10.0.0.0/104", "::ffff:0:0/96", "[::ffff:a00:1]:80"])
+    assert.throws(() => policyOf({ ...flags, allow: [text] }), {
+      code: "input.invalid",
+      message: /IPv4 network in the form of IPv6/,
+    });
+  for (const text of ["2001:db8::/129", "2001:db8::/032", "1:2", "2001:db8:::/32", "::g"])
+    assert.throws(() => policyOf({ ...flags, allow: [text] }), { code: "input.invalid" }, text);
+  for (const to of ["2001:DB8::/32", "fe80::1%eth0/128", "2001:db8::/32 accept"])
+    assert.throws(() => checkPolicy({ default: "deny", rules: [{ action: "allow", to }] }), {
+      code: "input.invalid",
+      message: /is not a network/,
+    });
+});
+
 test("what is no network, no port or too much is refused", () => {
   for (const text of [
     "",
@@ -18,7 +47,11 @@ test("what is no network, no port or too much is refused", () => {
     "10.0.0.0/8/9",
     "10.0.0.0/8:",
     "10.0.0.0/8:x",
-    "::/0",
+    "2001:db8::1:80/tcp",
+    "2001:db8::/32:443",
+    "[2001:db8::]:443/32",
+    "[2001:db8::",
+    "[fe80::1%eth0]",
     "10.0.0.0/8:1/icmp",
     "1 drop",
   ])
@@ -50,7 +83,12 @@ test("what is denied wins over what is allowed", () => {
     deny: ["10.1.0.0/16"],
     allowDomain: [],
   });
-  assert.deepEqual(policy.rules.map(formatRule), ["deny 10.1.0.0/16", "allow 10.0.0.0/8", "allow 0.0.0.0/0"]);
+  assert.deepEqual(policy.rules.map(formatRule), [
+    "deny 10.1.0.0/16",
+    "allow 10.0.0.0/8",
+    "allow 0.0.0.0/0",
+    "allow ::/0",
+  ]);
   assert.equal(policy.default, "allow");
   assert.equal(policyOf({ base: "deny-all", allow: [], deny: [], allowDomain: [] }).default, "deny");
 });

@@ -1,10 +1,11 @@
 /** Parses and formats network policies as the CLI's flags have them. */
 import { HearthError } from "#base/error.ts";
-import { CHECKED_PORTS, checkDomain, checkPolicy } from "#model/network-policy.ts";
+import { canonicalIpv6, familyOf } from "#model/ip-address.ts";
+import { CHECKED_PORTS, checkDomain, checkPolicy, networkFamily } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
-/** Every IPv4 address, for a policy that allows all. */
-const EVERYWHERE = "0.0.0.0/0";
+/** Every address, for a policy that allows all. */
+const EVERYWHERE = ["0.0.0.0/0", "::/0"] as const;
 
 /** The flags of a network policy. Networks and domains are as in `parseRule` and `parseDomainRule`. */
 export type PolicyFlags = {
@@ -24,20 +25,32 @@ export function policyOf({ base, allow, deny, allowDomain }: PolicyFlags): Netwo
     ...deny.map((text) => parseRule("deny", text)),
     ...allow.map((text) => parseRule("allow", text)),
     ...allowDomain.map(parseDomainRule),
-    ...(base === "allow-all" ? [{ action: "allow", to: EVERYWHERE } as const] : []),
+    ...(base === "allow-all" ? EVERYWHERE.map((to) => ({ action: "allow", to }) as const) : []),
   ];
   return checkPolicy({ default: base === "deny-all" ? "deny" : "allow", rules });
 }
 
-/** Parses `ADDRESS[/BITS][:PORT[-PORT][/udp]]`; with a port, the protocol is tcp if none is given. */
+const PORTS = String.raw`(?::(\d+)(?:-(\d+))?(?:\/(tcp|udp))?)?`;
+const NETWORKS = [
+  new RegExp(String.raw`^([\d.]+)(\/\d+)?${PORTS}$`),
+  new RegExp(String.raw`^\[([\dA-Fa-f.]*:[\dA-Fa-f:.]*)\](\/\d+)?${PORTS}$`),
+  // Without brackets, a port would be a part of the address.
+  /^([\da-f.]*:[\da-f:.]*)(\/\d+)?$/i,
+];
+
+/**
+ * Parses `ADDRESS[/BITS][:PORT[-PORT][/udp]]`, and `[ADDRESS][/BITS]…` for IPv6, whose brackets may be left out without a
+ * port. With a port, the protocol is tcp if none is given.
+ */
 export function parseRule(action: PolicyRule["action"], text: string): PolicyRule {
-  const parts = /^([\d.]+)(\/\d+)?(?::(\d+)(?:-(\d+))?(?:\/(tcp|udp))?)?$/.exec(text);
-  if (parts === null)
+  const parts = NETWORKS.map((network) => network.exec(text)).find((found) => found !== null);
+  if (parts === undefined)
     throw new HearthError("input.invalid", `${action}-cidr: ${JSON.stringify(text)} is not a network.`, {
-      hint: "Write an IPv4 network, and ports if only some are meant: 10.20.0.0/16 or 10.20.0.0/16:5432-5433.",
+      hint: "Write a network, and ports if only some are meant: 10.20.0.0/16:5432-5433, 2001:db8::/32 or [2001:db8::]/32:443.",
     });
-  const [, address = "", bits = "/32", ...ports] = parts;
-  return { action, to: `${address}${bits}`, ...portsOf(ports) };
+  const [, address = "", bits, ...ports] = parts;
+  const every = familyOf(address) === "ipv6" ? "/128" : "/32";
+  return { action, to: `${canonicalIpv6(address) ?? address}${bits ?? every}`, ...portsOf(ports) };
 }
 
 /**
@@ -69,8 +82,11 @@ function portsOf([first, last = first, protocol = "tcp"]: readonly (string | und
   return { protocol: protocol as NonNullable<PolicyRule["protocol"]>, ports };
 }
 
-/** Formats a rule, such as `allow 10.20.0.0/16:5432-5433/tcp`. */
-export function formatRule({ action, to, protocol, ports }: PolicyRule): string {
+/** Formats a rule, such as `allow 10.20.0.0/16:5432-5433/tcp` or `allow [2001:db8::]/32:443/tcp`. */
+export function formatRule(rule: PolicyRule): string {
+  const { action, protocol, ports } = rule;
+  const isBracketed = ports !== undefined && networkFamily(rule) === "ipv6";
+  const to = isBracketed ? rule.to.replace(/^(.*)\//, "[$1]/") : rule.to;
   const range = ports && (ports.first === ports.last ? String(ports.first) : `${ports.first}-${ports.last}`);
   return `${action} ${to}${range === undefined ? "" : `:${range}`}${protocol === undefined ? "" : `/${protocol}`}`;
 }

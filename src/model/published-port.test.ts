@@ -9,11 +9,26 @@ test("a published port is parsed, and formatted so that it can be parsed again",
     guestPort: 80,
     protocol: "tcp",
   });
-  for (const text of ["127.0.0.1:8080:80", "0.0.0.0:5353:53/udp", "192.0.2.7:65535:1"])
+  for (const text of [
+    "127.0.0.1:8080:80",
+    "0.0.0.0:5353:53/udp",
+    "192.0.2.7:65535:1",
+    "[::]:8080:80",
+    "[2001:db8::2]:53:53/udp",
+  ])
     assert.equal(formatPublished(parsePublished(text)), text);
+  assert.equal(formatPublished(parsePublished("[2001:DB8:0::2]:1:2")), "[2001:db8::2]:1:2");
 });
 
-test("what is no port, no IPv4 address or twice the same port is refused", () => {
+test("a port cannot be published on ::1, nor on addresses of one link, and the error says what to do", () => {
+  assert.throws(() => parsePublished("[::1]:8080:80"), { code: "input.invalid", hint: /127\.0\.0\.1/ });
+  for (const address of ["fe80::1", "::ffff:127.0.0.1"])
+    assert.throws(() => parsePublished(`[${address}]:8080:80`), { code: "input.invalid" }, address);
+  const port = { hostPort: 1, guestPort: 1, protocol: "tcp" } as const;
+  assert.throws(() => checkPublished([{ ...port, address: "2001:DB8::1" }]), { hint: /short form/ });
+});
+
+test("what is no port, no address or twice the same port is refused", () => {
   for (const text of [
     "",
     "80",
@@ -22,6 +37,9 @@ test("what is no port, no IPv4 address or twice the same port is refused", () =>
     "65536:80",
     "80:80/icmp",
     "::1:80:80",
+    "[]:80:80",
+    "[2001:db8::1%eth0]:80:80",
+    "[192.0.2.7]:80:80",
     "1.2.3:80:80",
     "80:80 drop",
   ])
@@ -44,4 +62,8 @@ test("two ports overlap with the same address, or if one is for each address", (
     [same, other, every, udp].map((port) => overlaps(one, port)),
     [true, false, true, false],
   );
+  const [every6, here6] = ["[::]:8080:80", "[2001:db8::2]:8080:80"].map(parsePublished);
+  assert.ok(every6 && here6);
+  assert.ok(overlaps(every6, here6));
+  for (const port of [one, every]) assert.ok(!overlaps(port, every6), "each family has its own ports");
 });

@@ -1,12 +1,12 @@
 /** The ports of a VM that are published: reached on addresses of the host. */
-import { isIPv4 } from "node:net";
 import { HearthError } from "#base/error.ts";
+import { canonicalIpv6, familyOf, isAddress, isIn } from "#model/ip-address.ts";
 import { LIMITS } from "#model/limits.ts";
 
 export const PUBLISHED_PROTOCOLS = ["tcp", "udp"] as const;
 
 export type PublishedPort = {
-  /** An IPv4 address of the host; 0.0.0.0 is each of them. */
+  /** An address of the host, IPv6 in canonical form; 0.0.0.0 and :: are each of their family. */
   readonly address: string;
   /** 1 to 65535. */
   readonly hostPort: number;
@@ -17,18 +17,23 @@ export type PublishedPort = {
 
 /** Where ports are published unless an address is given: for programs of this host only. */
 export const PUBLISH_ADDRESS = "127.0.0.1";
-const EVERY_ADDRESS = "0.0.0.0";
+/** Each address of the host, of one family. */
+export const EVERY_ADDRESS = { ipv4: "0.0.0.0", ipv6: "::" } as const;
 
-/** Parses `[ADDRESS:]PORT:GUEST-PORT[/udp]`. @throws HearthError `input.invalid` */
+/** Link-local addresses, which are of one link, and IPv4-mapped ones, which are of none. */
+const UNPUBLISHABLE = ["fe80::/10", "::ffff:0:0/96"] as const;
+
+/** Parses `[ADDRESS:]PORT:GUEST-PORT[/udp]`, with an IPv6 address in brackets. @throws HearthError `input.invalid` */
 export function parsePublished(text: string): PublishedPort {
-  const parts = /^(?:([\d.]+):)?(\d{1,5}):(\d{1,5})(?:\/(tcp|udp))?$/.exec(text);
+  const parts =
+    /^(?:(?:([\d.]+)|\[([\dA-Fa-f.]*:[\dA-Fa-f:.]*)\]):)?(\d{1,5}):(\d{1,5})(?:\/(tcp|udp))?$/.exec(text);
   if (parts === null)
     throw new HearthError("input.invalid", `publish: ${JSON.stringify(text)} is no published port.`, {
-      hint: "Write 8080:80 for this host only, 0.0.0.0:8080:80 for others too, or 5353:53/udp.",
+      hint: "Write 8080:80 for this host only, 0.0.0.0:8080:80 or [::]:8080:80 for others too, or 5353:53/udp.",
     });
-  const [, address = PUBLISH_ADDRESS, hostPort, guestPort, protocol = "tcp"] = parts;
+  const [, address4, address6, hostPort, guestPort, protocol = "tcp"] = parts;
   const port = {
-    address,
+    address: canonicalIpv6(address6 ?? "") ?? address6 ?? address4 ?? PUBLISH_ADDRESS,
     hostPort: Number(hostPort),
     guestPort: Number(guestPort),
     protocol: protocol as PublishedPort["protocol"],
@@ -39,7 +44,8 @@ export function parsePublished(text: string): PublishedPort {
 
 /** Formats a published port as it is parsed. */
 export function formatPublished({ address, hostPort, guestPort, protocol }: PublishedPort): string {
-  return `${address}:${hostPort}:${guestPort}${protocol === "udp" ? "/udp" : ""}`;
+  const on = familyOf(address) === "ipv6" ? `[${address}]` : address;
+  return `${on}:${hostPort}:${guestPort}${protocol === "udp" ? "/udp" : ""}`;
 }
 
 /** Checks the published ports of a VM, and returns them. @throws HearthError `input.invalid` */
@@ -47,8 +53,7 @@ export function checkPublished(ports: readonly PublishedPort[]): readonly Publis
   if (ports.length > LIMITS.publishedPortsMax)
     throw new HearthError("input.invalid", `publish: a VM has at most ${LIMITS.publishedPortsMax} ports.`);
   for (const [index, port] of ports.entries()) {
-    if (!isIPv4(port.address))
-      throw new HearthError("input.invalid", `publish: ${port.address} is not an IPv4 address.`);
+    checkAddress(port.address);
     for (const number of [port.hostPort, port.guestPort])
       if (!Number.isInteger(number) || number < 1 || number > 0xffff)
         throw new HearthError("input.invalid", `publish: ${number} is not a port.`, {
@@ -64,8 +69,31 @@ export function checkPublished(ports: readonly PublishedPort[]): readonly Publis
   return ports;
 }
 
+/** @throws HearthError `input.invalid` */
+function checkAddress(address: string): void {
+  if (!isAddress(address))
+    throw new HearthError("input.invalid", `publish: ${JSON.stringify(address)} is not an address.`, {
+      hint: "Write an IPv4 address, or an IPv6 address in its short form, such as 2001:db8::1.",
+    });
+  if (address === "::1")
+    throw new HearthError("input.invalid", "publish: ports cannot be published on ::1.", {
+      hint: "Linux carries no packets of ::1 over another link. Use 127.0.0.1, or `hearth port-forward`.",
+    });
+  const special = UNPUBLISHABLE.find((network) => isIn(network, address));
+  if (special === undefined) return;
+  throw new HearthError(
+    "input.invalid",
+    `publish: ${address} is of ${special}, where no port can be published.`,
+    {
+      hint: "Use an IPv6 address that is not link-local, or an IPv4 address.",
+    },
+  );
+}
+
 /** Tells whether two published ports take the same port of the host. */
 export function overlaps(one: PublishedPort, other: PublishedPort): boolean {
   if (one.protocol !== other.protocol || one.hostPort !== other.hostPort) return false;
-  return one.address === other.address || [one.address, other.address].includes(EVERY_ADDRESS);
+  const family = familyOf(one.address);
+  if (familyOf(other.address) !== family) return false;
+  return one.address === other.address || [one.address, other.address].includes(EVERY_ADDRESS[family]);
 }

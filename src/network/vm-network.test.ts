@@ -32,6 +32,7 @@ test("a VM with a network of its own has a TAP device in its namespace, and the 
     interface: "eth0",
     addresses: ["192.0.0.2/29"],
     gateway: "192.0.0.1",
+    ipv6: { address: "fd59:6db4:8e91::2/126", gateway: "fd59:6db4:8e91::1" },
     nameservers: ["192.0.0.1"],
   });
 });

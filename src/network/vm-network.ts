@@ -15,6 +15,8 @@ export type GuestNic = {
   /** Addresses in CIDR notation. */
   readonly addresses: readonly string[];
   readonly gateway: string;
+  /** The address in CIDR notation, and the gateway, if it has IPv6. */
+  readonly ipv6?: { readonly address: string; readonly gateway: string } | undefined;
   readonly nameservers: readonly string[];
 };
 
@@ -50,6 +52,7 @@ export function planNetwork(
           interface: USER_NETWORK.interface,
           addresses: [`${INSIDE.guest}/${INSIDE.prefixLength}`],
           gateway: INSIDE.gateway,
+          ipv6: { address: `${INSIDE.guest6}/${INSIDE.prefixLength6}`, gateway: INSIDE.gateway6 },
           nameservers: [INSIDE.gateway],
         },
       };

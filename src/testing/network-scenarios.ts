@@ -16,6 +16,7 @@ import { parseVmId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
+import { CONF6, hasAdvertised, read6, route6, uplink6 } from "#testing/ipv6-uplink.ts";
 
 const [, , scenario = "", dir = "", killAfterMs] = process.argv;
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
@@ -44,9 +45,20 @@ async function hostState(): Promise<string> {
     tell("ip", "route"),
     tell("ip", "-o", "addr"),
     tell("nft", "list", "ruleset"),
+    tell("ip", "-6", "route"),
+    tell("ip", "-6", "neigh", "show", "nud", "permanent"),
   ]);
-  return [...parts, readFileSync(FORWARDING, "utf8")].join("\n");
+  const files = [FORWARDING, ...SETTINGS6.map((setting) => `${CONF6}/${setting}`)];
+  const settings = files.filter((file) => existsSync(file)).map((file) => readFileSync(file, "utf8"));
+  // The routes of a router advertisement have an end.
+  return [...parts, ...settings].join("\n").replaceAll(/ expires \d+sec/g, "");
 }
+
+/** Settings of IPv6 that a first network changes. */
+const SETTINGS6 = ["all", "default", "lo", "wan"].flatMap((name) => [
+  `${name}/forwarding`,
+  `${name}/accept_ra`,
+]);
 
 /** Waits for the processes of the resolver to end. */
 async function untilEnded(): Promise<void> {
@@ -118,6 +130,76 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     await make(other);
     await remove(other);
     assert.equal(readFileSync(FORWARDING, "utf8"), "0\n");
+  },
+
+  async ipv6() {
+    await route6();
+    await tell("ip", "-6", "route", "del", "default");
+    await make();
+    assert.doesNotMatch(await inside("ip", "-6", "route"), /default/, "the host has no default route");
+    assert.match(await inside("ip", "-6", "addr"), /fd59:6db4:8e91::1\/126/, "the guest's gateway answers");
+    assert.equal(read6("all/forwarding"), "0");
+    await remove();
+    await tell("ip", "route", "add", "default", "via", "2001:db8::1");
+    const before = await hostState();
+    await make();
+    assert.match(await inside("ip", "-6", "route"), /default via fe80::1 dev uplink/);
+    assert.doesNotMatch(await inside("ip", "-6", "addr"), /tentative|inet6 fe80/);
+    assert.equal(await inside("cat", `${CONF6}/all/forwarding`), "1\n");
+    const [, address = ""] = /^198\.18\.(\S+) dev hvm/m.exec(await tell("ip", "route")) ?? [];
+    const hex = address.split(".").map(Number);
+    const low = (((hex[0] ?? 0) << 8) | (hex[1] ?? 0)).toString(16);
+    assert.match(await tell("ip", "-6", "route"), new RegExp(`^fd59:6db4:8e91:1::c612:${low} dev hvm`, "m"));
+    const rules = await tell("nft", "list", "ruleset");
+    assert.match(rules, /meta nfproto ipv6 iifname != "hvm\*" oifname != "hvm\*" drop/);
+    assert.match(rules, /ip6 saddr fd59:6db4:8e91:1::\/64 oifname != "hvm\*" masquerade/);
+    await remove();
+    assert.equal(await hostState(), before);
+    const publish = [
+      { address: "2001:db8::2", hostPort: 8080, guestPort: 80, protocol: "tcp" },
+      { address: "::", hostPort: 5353, guestPort: 53, protocol: "udp" },
+    ] as const;
+    await networks.make(ID, { ...NETWORK, publish }, never);
+    assert.match(
+      await tell("nft", "list", "ruleset"),
+      /ip6 daddr 2001:db8::2 tcp dport 8080 dnat to \[fd59\S+\]:80/,
+    );
+    await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  async advertised() {
+    const advertise = await uplink6();
+    await advertise();
+    writeFileSync(`${CONF6}/all/forwarding`, "1");
+    assert.equal(await hasAdvertised(), false, "a router loses what was advertised to it");
+    writeFileSync(`${CONF6}/all/forwarding`, "0");
+    writeFileSync(`${CONF6}/lo/forwarding`, "1");
+    await advertise();
+    const before = await hostState();
+    await make();
+    assert.equal(read6("all/forwarding"), "1");
+    assert.equal(await hasAdvertised(), true);
+    await tell("ip", "-6", "route", "del", "default");
+    await advertise();
+    const other = parseVmId("vm-bbbbbbbbbbbb");
+    await make(other);
+    await remove(other);
+    assert.equal(read6("wan/accept_ra"), "2");
+    await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  async router6() {
+    const advertise = await uplink6();
+    await advertise();
+    writeFileSync(`${CONF6}/wan/accept_ra`, "2");
+    writeFileSync(`${CONF6}/all/forwarding`, "1");
+    const before = await hostState();
+    await make();
+    assert.doesNotMatch(await tell("nft", "list", "ruleset"), /meta nfproto ipv6 iifname !=/);
+    await remove();
+    assert.equal(await hostState(), before);
   },
 
   async router() {
@@ -223,6 +305,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async taken() {
+    await route6();
     const address = async (): Promise<string> => {
       const [, found = ""] = /uplink +inet (198\.18\.[\d.]+)/.exec(await inside("ip", "-o", "addr")) ?? [];
       return found;
@@ -237,7 +320,12 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     await make();
     const second = await address();
     assert.notEqual(second, first);
-    assert.match(await inside("nft", "list", "ruleset"), new RegExp(`snat ip to ${second}\n`));
+    const [rules, addresses] = [await inside("nft", "list", "ruleset"), await inside("ip", "-6", "addr")];
+    assert.match(rules, new RegExp(`snat ip to ${second}\n`));
+    assert.equal(rules.match(/snat ip to/g)?.length, 1, "no rule for the first address is left");
+    const [, second6 = ""] = /snat ip6 to (\S+)\n/.exec(rules) ?? [];
+    assert.deepEqual(addresses.match(/fd59:6db4:8e91:1::\S+/g), [`${second6}/128`]);
+    assert.match(await tell("ip", "-6", "route"), new RegExp(`^${second6} dev hvmaaaaaaaaaaaa`, "m"));
     assert.match(await tell("ip", "route"), new RegExp(`^${second} dev hvmaaaaaaaaaaaa`, "m"));
     await remove();
     assert.equal(await hostState(), before, "the other route is there");
@@ -290,6 +378,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async killed() {
+    await route6();
     const before = await hostState();
     for (const ms of [2, 5, 8, 12, 16, 20, 25, 30, 40, 80]) {
       const argv = [fileURLToPath(import.meta.url), "make", dir, String(ms)];

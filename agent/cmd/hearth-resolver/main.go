@@ -31,7 +31,7 @@ func run(args []string) error {
 	case resolver.GuardVerb:
 		return guard(args[1:])
 	case resolver.ParserVerb:
-		return resolver.RunParser()
+		return resolver.RunParser(len(args) == 2 && args[1] == resolver.ParserWithIPv6)
 	}
 	return fmt.Errorf("%q is no verb", args[0])
 }
@@ -48,11 +48,12 @@ func guard(args []string) error {
 	return resolver.RunGuard(args[0], networks)
 }
 
-// start reads the options, all of which are required.
+// start reads the options, all of which but --address6 are required.
 func start(args []string) error {
 	var options resolver.Options
 	flags := flag.NewFlagSet("start", flag.ContinueOnError)
 	flags.TextVar(&options.Address, "address", netip.Addr{}, "address of the guest's resolver")
+	flags.TextVar(&options.Address6, "address6", netip.Addr{}, "its IPv6 address")
 	flags.StringVar(&options.Control, "control", "", "path of the socket for the helper")
 	flags.StringVar(&options.Networks, "networks", "", "directory of the private networks")
 	flags.StringVar(&options.Link, "link", "", "name of the VM's link on the host")

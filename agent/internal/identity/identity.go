@@ -25,6 +25,8 @@ type Network struct {
 	Addresses   []string // With prefix lengths (CIDR).
 	Gateway     string
 	Nameservers []string
+	Address6    string // Of IPv6, with a prefix length. Empty removes what the interface has.
+	Gateway6    string
 }
 
 // Guest is the machine that is changed. Tests give it another root directory and another kernel.

@@ -18,6 +18,7 @@ import (
 func (k *Linux) isKnown(network Network) bool {
 	known := k.network
 	return known.Interface != "" && known.Interface == network.Interface && known.Gateway == network.Gateway &&
+		known.Address6 == network.Address6 && known.Gateway6 == network.Gateway6 &&
 		slices.Equal(known.Addresses, network.Addresses)
 }
 

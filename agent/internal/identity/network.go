@@ -45,9 +45,17 @@ func setUp(ctx context.Context, network Network) error {
 	if err := setMAC(link, network.MAC); err != nil {
 		return err
 	}
+	if err := ignoreAdvertisements(link); err != nil {
+		return err
+	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("%s: %w", network.Interface, err)
 	}
+	return errors.Join(setUpIPv4(link, network), setUpIPv6(link, network.Address6, network.Gateway6))
+}
+
+// setUpIPv4 gives an interface that is up exactly the given addresses and gateway.
+func setUpIPv4(link netlink.Link, network Network) error {
 	if err := replaceAddresses(link, network.Addresses); err != nil {
 		return err
 	}

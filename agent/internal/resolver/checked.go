@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -18,8 +19,10 @@ import (
 const (
 	// handshakeTimeout bounds the time until a client has said which name it wants, and until that peer has answered.
 	handshakeTimeout = 10 * time.Second
-	// checkedMax is the limit of connections of each kind.
+	// checkedMax is the limit of connections of each kind and family.
 	checkedMax = 2048
+	// ip6tOriginalDst is IP6T_SO_ORIGINAL_DST of the kernel.
+	ip6tOriginalDst = 80
 )
 
 // Check is what a rule demands of a connection besides its address.
@@ -98,8 +101,8 @@ func (c Config) allowing(to target) []Domain {
 	return found
 }
 
-// connect checks a target, and connects to it at an address that its name has now. The wanted address is taken if it is
-// one of them.
+// connect checks a target, and connects to it at an address that its name has now, of the family of the wanted one. The
+// wanted address is taken if it is one of them.
 func (p *Parser) connect(ctx context.Context, to target, wanted netip.Addr) (*peer, error) {
 	config := p.config.Load()
 	if config == nil {
@@ -110,11 +113,14 @@ func (p *Parser) connect(ctx context.Context, to target, wanted netip.Addr) (*pe
 		return nil, fmt.Errorf("%w: %q", errDenied, to.name)
 	}
 	question := dns.Question{Name: dns.Fqdn(to.name), Qtype: dns.TypeA, Qclass: dns.ClassINET}
+	if wanted.Is6() {
+		question.Qtype = dns.TypeAAAA
+	}
 	found, err := ask(ctx, config.Upstream, question)
 	if err != nil {
 		return nil, err
 	}
-	_, addresses, ttl := chain(found, question, config.isNever)
+	_, addresses, ttl := chain(found, question, config.mayLearn)
 	if len(addresses) == 0 {
 		return nil, fmt.Errorf("%q has no address", to.name)
 	}
@@ -126,7 +132,7 @@ func (p *Parser) connect(ctx context.Context, to target, wanted netip.Addr) (*pe
 		address = wanted
 	}
 	dialer := net.Dialer{Timeout: handshakeTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp4", netip.AddrPortFrom(address, to.port).String())
+	conn, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(address, to.port).String())
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +146,7 @@ func (p *Parser) connect(ctx context.Context, to target, wanted netip.Addr) (*pe
 
 // originalOf returns where a client connected to, before the namespace redirected it.
 func originalOf(conn net.Conn) (netip.AddrPort, error) {
+	isIPv6 := netip.MustParseAddrPort(conn.LocalAddr().String()).Addr().Is6()
 	raw, err := conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		return netip.AddrPort{}, err
@@ -147,6 +154,10 @@ func originalOf(conn net.Conn) (netip.AddrPort, error) {
 	var found netip.AddrPort
 	var failed error
 	err = raw.Control(func(fd uintptr) {
+		if isIPv6 {
+			found, failed = original6(int(fd))
+			return
+		}
 		// A sockaddr_in, which is shorter than this structure: family, port, address.
 		value, err := unix.GetsockoptIPv6Mreq(int(fd), unix.SOL_IP, unix.SO_ORIGINAL_DST)
 		if err != nil {
@@ -159,6 +170,17 @@ func originalOf(conn net.Conn) (netip.AddrPort, error) {
 		)
 	})
 	return found, errors.Join(err, failed)
+}
+
+// original6 is originalOf for IPv6.
+func original6(fd int) (netip.AddrPort, error) {
+	// A sockaddr_in6, with which this structure begins.
+	value, err := unix.GetsockoptIPv6MTUInfo(fd, unix.SOL_IPV6, ip6tOriginalDst)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	port := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, value.Addr.Port))
+	return netip.AddrPortFrom(netip.AddrFrom16(value.Addr.Addr), port), nil
 }
 
 // reset closes a connection so that its peer knows that it did not end in order.

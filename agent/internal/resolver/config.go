@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 )
 
 const (
@@ -30,8 +31,9 @@ const (
 // Rule is a rule of the policy that names a domain.
 type Rule struct {
 	Domain Domain `json:"domain"`
-	// Set is the nftables set with the addresses that the rule allows.
-	Set string `json:"set"`
+	// Set and Set6 are the nftables sets with the IPv4 and IPv6 addresses that the rule allows.
+	Set  string `json:"set"`
+	Set6 string `json:"set6,omitempty"`
 	// Check is empty if an address is enough.
 	Check Check `json:"check,omitempty"`
 	// First and Last are the ports of a rule with a check.
@@ -44,6 +46,8 @@ type Config struct {
 	// Upstream is the resolver that knows the answers: an address with a port. Without one, only names of VMs are known.
 	Upstream netip.AddrPort `json:"upstream"`
 	Rules    []Rule         `json:"rules"`
+	// IPv6 is true if the guest can reach IPv6 addresses. Otherwise no answer has any.
+	IPv6 bool `json:"ipv6"`
 	// RefuseOthers is true if only names of the rules are answered.
 	RefuseOthers bool `json:"refuseOthers"`
 	// Never has the networks whose addresses are removed from all answers.
@@ -66,6 +70,9 @@ func (c Config) Check() error {
 		if !setName.MatchString(rule.Set) {
 			return fmt.Errorf("rules: %q is no name of a set", rule.Set)
 		}
+		if c.IPv6 && !setName.MatchString(rule.Set6) {
+			return fmt.Errorf("rules: %q is no name of a set", rule.Set6)
+		}
 	}
 	return nil
 }
@@ -83,15 +90,31 @@ func (c Config) domainsOf(name string) []Domain {
 	return found
 }
 
-// setsOf returns the sets of the rules for a domain.
-func (c Config) setsOf(domain Domain) []string {
+// has tells whether a rule is for a domain.
+func (c Config) has(domain Domain) bool {
+	return slices.ContainsFunc(c.Rules, func(rule Rule) bool { return rule.Domain == domain })
+}
+
+// setsOf returns the sets of the rules for a domain that have addresses of a family.
+func (c Config) setsOf(domain Domain, address netip.Addr) []string {
 	var sets []string
 	for _, rule := range c.Rules {
-		if rule.Domain == domain {
+		if rule.Domain != domain {
+			continue
+		}
+		if address.Is4() {
 			sets = append(sets, rule.Set)
+		} else {
+			sets = append(sets, rule.Set6)
 		}
 	}
 	return sets
+}
+
+// mayLearn tells whether an answer may have the address, which then is reachable.
+func (c Config) mayLearn(address netip.Addr) bool {
+	isUsable := address.Is4() || c.IPv6 && address.Is6() && !address.Is4In6() && address.Zone() == ""
+	return isUsable && !c.isNever(address)
 }
 
 // isNever tells whether no answer may have the address.

@@ -122,7 +122,7 @@ func (g *Guard) learn(wanted learn) error {
 	now := g.now()
 	for _, domain := range wanted.Domains {
 		for _, address := range wanted.Addresses {
-			if !address.Is4() || g.config.isNever(address) {
+			if !g.config.mayLearn(address) {
 				return fmt.Errorf("%v may be no address of a name", address)
 			}
 			if g.memory.needs(domain, address, wanted.TTL, now) {
@@ -137,7 +137,7 @@ func (g *Guard) learn(wanted learn) error {
 
 // allow puts an address into all sets of a domain, and remembers it.
 func (g *Guard) allow(domain Domain, address netip.Addr, keep time.Duration, now time.Time) error {
-	sets := g.config.setsOf(domain)
+	sets := g.config.setsOf(domain, address)
 	if len(sets) == 0 {
 		return fmt.Errorf("no rule has the domain %q", domain)
 	}

@@ -57,7 +57,7 @@ func (m memory) put(domain Domain, address netip.Addr, end, now time.Time) error
 // only forgets the domains that a configuration does not have.
 func (m memory) only(config Config) {
 	for domain := range m {
-		if len(config.setsOf(domain)) == 0 {
+		if !config.has(domain) {
 			delete(m, domain)
 		}
 	}

@@ -90,15 +90,15 @@ func (w *waiting[Answer]) answered(id uint64, answer Answer) {
 type Listeners struct {
 	UDP net.PacketConn
 	TCP net.Listener
-	// TLS and HTTP have the connections that the namespace redirects to a check.
-	TLS, HTTP net.Listener
+	// TLS and HTTP have the connections that the namespace redirects to a check, of one family each.
+	TLS, HTTP []net.Listener
 }
 
 // Parse serves the guest until the guard has ended.
 func Parse(listeners Listeners, guard io.ReadWriter) error {
 	client := &guardClient{lines: newLines(guard)}
 	parser := NewParser(client, client)
-	failed := make(chan error, 5)
+	failed := make(chan error, 3+len(listeners.TLS)+len(listeners.HTTP))
 	serve := func(run func() error) {
 		go func() { failed <- run() }()
 	}
@@ -107,10 +107,12 @@ func Parse(listeners Listeners, guard io.ReadWriter) error {
 		Listener: netutil.LimitListener(listeners.TCP, connectionsMax), Handler: parser,
 		IdleTimeout: func() time.Duration { return idleTimeout },
 	}).ActivateAndServe)
-	serve(func() error { return parser.serveTLS(listeners.TLS) })
-	serve(func() error {
-		return parser.HTTP().Serve(newRedirectedListener(listeners.HTTP, originalOf))
-	})
+	for _, listener := range listeners.TLS {
+		serve(func() error { return parser.serveTLS(listener) })
+	}
+	for _, listener := range listeners.HTTP {
+		serve(func() error { return parser.HTTP().Serve(newRedirectedListener(listener, originalOf)) })
+	}
 	serve(func() error { return client.serve(parser) })
 	if err := <-failed; !errors.Is(err, io.EOF) {
 		return err

@@ -118,8 +118,9 @@ func (p *Parser) answer(ctx context.Context, query *dns.Msg) *dns.Msg {
 	if len(domains) == 0 && config.RefuseOthers {
 		return fail(dns.RcodeRefused)
 	}
-	// Every other type has addresses that are not enforced, such as AAAA and HTTPS, or asks for all of them.
-	if question.Qtype != dns.TypeA && !passed[question.Qtype] {
+	// Every other type has addresses that are not enforced, such as HTTPS, or asks for all of them.
+	hasAddresses := question.Qtype == dns.TypeA || question.Qtype == dns.TypeAAAA && config.IPv6
+	if !hasAddresses && !passed[question.Qtype] {
 		return reply
 	}
 	found, err := ask(ctx, config.Upstream, question)
@@ -130,7 +131,7 @@ func (p *Parser) answer(ctx context.Context, query *dns.Msg) *dns.Msg {
 		return fail(dns.RcodeServerFailure)
 	}
 	reply.Rcode = found.Rcode
-	records, addresses, ttl := chain(found, question, config.isNever)
+	records, addresses, ttl := chain(found, question, config.mayLearn)
 	reply.Answer = records
 	if len(addresses) > 0 && len(domains) > 0 {
 		if err := p.learner.Learn(ctx, domains, addresses, ttl); err != nil {
@@ -170,7 +171,7 @@ func ask(ctx context.Context, upstream netip.AddrPort, question dns.Question) (*
 
 // chain returns the records that answer a question: aliases, and what the last of them has of the wanted type. The TTL
 // is the shortest of them, which all have.
-func chain(found *dns.Msg, question dns.Question, isNever func(netip.Addr) bool) ([]dns.RR, []netip.Addr, uint32) {
+func chain(found *dns.Msg, question dns.Question, mayLearn func(netip.Addr) bool) ([]dns.RR, []netip.Addr, uint32) {
 	var records []dns.RR
 	var addresses []netip.Addr
 	ttl := uint32(ttlMax)
@@ -195,9 +196,9 @@ func chain(found *dns.Msg, question dns.Question, isNever func(netip.Addr) bool)
 			if record.Header().Rrtype != question.Qtype {
 				continue
 			}
-			if a, isAddress := record.(*dns.A); isAddress {
-				address, isValid := netip.AddrFromSlice(a.A.To4())
-				if !isValid || isNever(address) || len(addresses) == addressesMax {
+			if isAddressType(question.Qtype) {
+				address, isValid := addressOf(record)
+				if !isValid || !mayLearn(address) || len(addresses) == addressesMax {
 					continue
 				}
 				addresses = append(addresses, address)
@@ -213,4 +214,17 @@ func chain(found *dns.Msg, question dns.Question, isNever func(netip.Addr) bool)
 		record.Header().Ttl = ttl
 	}
 	return records, addresses, ttl
+}
+
+func isAddressType(kind uint16) bool { return kind == dns.TypeA || kind == dns.TypeAAAA }
+
+// addressOf returns the address of a record. An IPv6 address stays one if it contains an IPv4 address.
+func addressOf(record dns.RR) (netip.Addr, bool) {
+	switch record := record.(type) {
+	case *dns.A:
+		return netip.AddrFromSlice(record.A.To4())
+	case *dns.AAAA:
+		return netip.AddrFromSlice(record.AAAA.To16())
+	}
+	return netip.Addr{}, false
 }

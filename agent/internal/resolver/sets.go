@@ -11,7 +11,7 @@ import (
 
 // Sets are the nftables sets of the VM's policy.
 type Sets interface {
-	// Allow puts an address into a set for some time, also if it is there.
+	// Allow puts an address into a set of its family for some time, also if it is there.
 	Allow(set string, address netip.Addr, keep time.Duration) error
 }
 
@@ -31,10 +31,13 @@ func NewSets() (Sets, error) {
 
 func (k *kernelSets) Allow(name string, address netip.Addr, keep time.Duration) error {
 	set := &nftables.Set{Table: table, Name: name, KeyType: nftables.TypeIPAddr, HasTimeout: true}
-	bytes := address.As4()
-	element := []nftables.SetElement{{Key: bytes[:], Timeout: keep}}
+	if address.Is6() {
+		set.KeyType = nftables.TypeIP6Addr
+	}
+	key := address.AsSlice()
+	element := []nftables.SetElement{{Key: key, Timeout: keep}}
 	// An element that is there keeps its end; in one transaction it is replaced.
-	if err := k.conn.SetDeleteElements(set, []nftables.SetElement{{Key: bytes[:]}}); err != nil {
+	if err := k.conn.SetDeleteElements(set, []nftables.SetElement{{Key: key}}); err != nil {
 		return err
 	}
 	if err := k.conn.SetAddElements(set, element); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // The file descriptors of both processes: their socket; then the control socket and the private networks of the guard,
-// and the listeners of the parser.
+// and the listeners of the parser, which are in the order of listenForGuest.
 const (
 	pairFD = 3 + iota
 	controlFD
@@ -23,8 +23,6 @@ const (
 const (
 	udpFD = 4 + iota
 	tcpFD
-	tlsFD
-	httpFD
 )
 
 // The ports of the parser. The namespace redirects connections to the last two; see src/helper/policy-program.ts.
@@ -42,12 +40,16 @@ const parserGID = 65534
 const (
 	GuardVerb  = "guard"
 	ParserVerb = "parser"
+	// ParserWithIPv6 is the argument of the parser if it has listeners for IPv6.
+	ParserWithIPv6 = "ipv6"
 )
 
 // Options say where the resolver listens and who it is.
 type Options struct {
 	// Address is the guest's resolver: an address of this network namespace.
 	Address netip.Addr
+	// Address6 is the IPv6 address that connections over IPv6 are redirected to. It is not valid if there is none.
+	Address6 netip.Addr
 	// Control is the path of the socket for the helper. It belongs to root.
 	Control string
 	// UID is the user of both processes, and the group of the guard.
@@ -62,7 +64,7 @@ func Start(options Options) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := listenForGuest(options.Address)
+	listeners, err := listenForGuest(options.Address, options.Address6)
 	if err != nil {
 		return err
 	}
@@ -76,7 +78,11 @@ func Start(options Options) error {
 	}
 	ofGuard, ofParser := os.NewFile(uintptr(pair[0]), "guard"), os.NewFile(uintptr(pair[1]), "parser")
 	// The parser has no capability, and sees no file but this program and those beside it.
-	err = start([]string{"/" + filepath.Base(program), ParserVerb}, append([]*os.File{ofParser}, listeners...), &syscall.SysProcAttr{
+	parser := []string{"/" + filepath.Base(program), ParserVerb}
+	if options.Address6.IsValid() {
+		parser = append(parser, ParserWithIPv6)
+	}
+	err = start(parser, append([]*os.File{ofParser}, listeners...), &syscall.SysProcAttr{
 		Chroot:     filepath.Dir(program),
 		Credential: &syscall.Credential{Uid: options.UID, Gid: parserGID, Groups: []uint32{}},
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
@@ -118,7 +124,7 @@ func start(argv []string, files []*os.File, attributes *syscall.SysProcAttr) err
 }
 
 // listenForGuest returns the listeners of the parser, in the order of their file descriptors.
-func listenForGuest(address netip.Addr) ([]*os.File, error) {
+func listenForGuest(address, address6 netip.Addr) ([]*os.File, error) {
 	packets, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, dnsPort)))
 	if err != nil {
 		return nil, err
@@ -128,8 +134,15 @@ func listenForGuest(address netip.Addr) ([]*os.File, error) {
 		return nil, err
 	}
 	files := []*os.File{file}
+	listening := []netip.AddrPort{}
 	for _, port := range []uint16{dnsPort, tlsPort, httpPort} {
-		listener, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.AddrPortFrom(address, port)))
+		listening = append(listening, netip.AddrPortFrom(address, port))
+	}
+	if address6.IsValid() {
+		listening = append(listening, netip.AddrPortFrom(address6, tlsPort), netip.AddrPortFrom(address6, httpPort))
+	}
+	for _, at := range listening {
+		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +185,7 @@ func RunGuard(link string, count int) error {
 }
 
 // RunParser is the parser's process.
-func RunParser() error {
+func RunParser(hasIPv6 bool) error {
 	if _, _, err := syscall.AllThreadsSyscall(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != 0 {
 		return err
 	}
@@ -180,11 +193,17 @@ func RunParser() error {
 	if err != nil {
 		return err
 	}
-	listeners := Listeners{UDP: packets}
-	for fd, listener := range map[uintptr]*net.Listener{
-		tcpFD: &listeners.TCP, tlsFD: &listeners.TLS, httpFD: &listeners.HTTP,
-	} {
-		if *listener, err = net.FileListener(os.NewFile(fd, "listener")); err != nil {
+	families := 1
+	if hasIPv6 {
+		families = 2
+	}
+	listeners := Listeners{UDP: packets, TLS: make([]net.Listener, families), HTTP: make([]net.Listener, families)}
+	inOrder := []*net.Listener{&listeners.TCP}
+	for family := range families {
+		inOrder = append(inOrder, &listeners.TLS[family], &listeners.HTTP[family])
+	}
+	for index, listener := range inOrder {
+		if *listener, err = net.FileListener(os.NewFile(uintptr(tcpFD+index), "listener")); err != nil {
 			return err
 		}
 	}

@@ -98,6 +98,8 @@ func (s *Service) Configure(
 			Addresses:   m.GetNetwork().GetAddresses(),
 			Gateway:     m.GetNetwork().GetGateway(),
 			Nameservers: m.GetNetwork().GetNameservers(),
+			Address6:    m.GetNetwork().GetAddress6(),
+			Gateway6:    m.GetNetwork().GetGateway6(),
 		},
 	})
 	if len(outcome.NotRenewed) > 0 {

@@ -47,25 +47,28 @@ func (h Host) lock(ctx context.Context) (*os.File, error) {
 
 // prepare makes the host a router with the host's table. A file beside the namespaces tells whether Hearth made it a
 // router: tables of nftables are flushed by others at times.
-func (h Host) prepare(ctx context.Context, rules HostRules) error {
+func (h Host) prepare(ctx context.Context, rules []HostRules, ipv6 bool) error {
 	value, err := os.ReadFile(forwarding)
 	if err != nil {
 		return err
 	}
 	forwards := strings.TrimSpace(string(value)) != "0"
-	file, err := h.routerFile()
+	files, err := h.routerFiles()
 	if err != nil {
 		return err
 	}
 	if !forwards {
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
+		if err := os.WriteFile(files.ipv4, nil, 0o600); err != nil {
 			return err
 		}
 	}
-	wanted := rules.Forwarder
-	if _, err := os.Stat(file); err == nil {
-		wanted = rules.Router
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if ipv6 {
+		if err := recordRouter6(files.ipv6, h.LinkPrefix); err != nil {
+			return err
+		}
+	}
+	wanted, err := files.choose(rules)
+	if err != nil {
 		return err
 	}
 	inForce, err := h.hasRules(wanted.Version)
@@ -77,10 +80,15 @@ func (h Host) prepare(ctx context.Context, rules HostRules) error {
 			return err
 		}
 	}
-	if forwards {
+	if !forwards {
+		if err := os.WriteFile(forwarding, []byte("1\n"), 0); err != nil {
+			return err
+		}
+	}
+	if !ipv6 {
 		return nil
 	}
-	return os.WriteFile(forwarding, []byte("1\n"), 0)
+	return startForwarding6(files.ipv6)
 }
 
 // restore undoes prepare if no VM has a network any more.
@@ -94,25 +102,59 @@ func (h Host) restore() error {
 			return nil
 		}
 	}
-	file, err := h.routerFile()
+	files, err := h.routerFiles()
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(file); err == nil {
-		if err := errors.Join(os.WriteFile(forwarding, []byte("0\n"), 0), os.Remove(file)); err != nil {
+	if err := restoreRouter6(files.ipv6); err != nil {
+		return err
+	}
+	if _, err := os.Stat(files.ipv4); err == nil {
+		if err := errors.Join(os.WriteFile(forwarding, []byte("0\n"), 0), os.Remove(files.ipv4)); err != nil {
 			return err
 		}
 	}
 	return deleteTable(nftables.TableFamilyINet, h.Table)
 }
 
-// routerFile returns the file that exists if this host was no router before.
-func (h Host) routerFile() (string, error) {
+// routerFiles are the files that exist if this host was no router of a family before.
+type routerFiles struct{ ipv4, ipv6 string }
+
+func (h Host) routerFiles() (routerFiles, error) {
 	namespace, err := hostNamespace()
 	if err != nil {
-		return "", err
+		return routerFiles{}, err
 	}
-	return filepath.Join(h.Dir, fmt.Sprintf(".router-%d", namespace)), nil
+	return routerFiles{
+		ipv4: filepath.Join(h.Dir, fmt.Sprintf(".router-%d", namespace)),
+		ipv6: filepath.Join(h.Dir, fmt.Sprintf(".router6-%d", namespace)),
+	}, nil
+}
+
+// choose returns the rules for this host.
+func (f routerFiles) choose(rules []HostRules) (HostRules, error) {
+	ipv4, err := exists(f.ipv4)
+	if err != nil {
+		return HostRules{}, err
+	}
+	ipv6, err := exists(f.ipv6)
+	if err != nil {
+		return HostRules{}, err
+	}
+	for _, one := range rules {
+		if one.IPv4 == ipv4 && one.IPv6 == ipv6 {
+			return one, nil
+		}
+	}
+	return HostRules{}, fmt.Errorf("there are no rules for this host: %t, %t", ipv4, ipv6)
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // hasRules says whether the host's table has the chain of a version.

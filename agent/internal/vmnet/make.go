@@ -31,7 +31,7 @@ func Make(ctx context.Context, network Network) (netip.Addr, error) {
 	// The host is prepared while the namespace is made. Whoever removes another network sees the link before it gets the
 	// lock, and leaves the host prepared.
 	prepared := make(chan error, 1)
-	go func() { prepared <- network.Host.prepare(ctx, network.HostRules) }()
+	go func() { prepared <- network.Host.prepare(ctx, network.HostRules, network.IPv6) }()
 	inside, err := makeNamespace(network)
 	if err == nil {
 		defer close(inside)
@@ -44,7 +44,7 @@ func Make(ctx context.Context, network Network) (netip.Addr, error) {
 	if err = errors.Join(err, locked.Close()); err != nil {
 		return netip.Addr{}, err
 	}
-	defined := fmt.Sprintf("define address = %s\n", address)
+	defined := fmt.Sprintf("define address = %s\ndefine address6 = %s\n", address, network.address6(address))
 	err = do(inside, func() error {
 		if err := setUplink(network, address, private); err != nil {
 			return err
@@ -122,13 +122,24 @@ func makeLinks(network Network, hostFD int) error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return err
 	}
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name, attributes.HardwareAddr = network.Uplink, uplinkMAC
 	uplink := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: network.Uplink},
-		PeerName:      network.Link,
-		PeerNamespace: netlink.NsFd(hostFD),
+		LinkAttrs:        attributes,
+		PeerName:         network.Link,
+		PeerHardwareAddr: hostLinkMAC,
+		PeerNamespace:    netlink.NsFd(hostFD),
 	}
 	if err := netlink.LinkAdd(uplink); err != nil {
 		return fmt.Errorf("make the link %s: %w", network.Link, err)
+	}
+	ipv6, err := links6Here()
+	if err != nil {
+		return err
+	}
+	defer ipv6.handle.Close()
+	if err := ipv6.noOwnAddress(uplink); err != nil {
+		return err
 	}
 	mac, err := net.ParseMAC(network.Inside.MAC)
 	if err != nil {
@@ -147,8 +158,19 @@ func makeLinks(network Network, hostFD int) error {
 	if err := netlink.AddrAdd(tap, addressOf(network.Inside.Address)); err != nil {
 		return err
 	}
+	if err := ipv6.noOwnAddress(tap); err != nil {
+		return err
+	}
 	if err := netlink.LinkSetUp(tap); err != nil {
 		return err
+	}
+	if err := ipv6.setCard(tap, network.Inside); err != nil {
+		return err
+	}
+	if ipv6.hasIPv6 {
+		if err := write6(forwarding6, "1"); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(forwarding, []byte("1\n"), 0)
 }
@@ -170,9 +192,18 @@ func setUplink(network Network, address netip.Addr, private []joined) error {
 	if err := netlink.LinkSetUp(uplink); err != nil {
 		return err
 	}
-	return netlink.RouteAdd(&netlink.Route{
+	err = netlink.RouteAdd(&netlink.Route{
 		LinkIndex: uplink.Attrs().Index, Gw: network.Gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
 	})
+	if err != nil || !network.IPv6 {
+		return err
+	}
+	ipv6, err := links6Here()
+	if err != nil {
+		return err
+	}
+	defer ipv6.handle.Close()
+	return ipv6.setUplink(uplink, network.address6(address))
 }
 
 // connect sets up the host's end, and returns the VM's addresses. The kernel gives an address to one link only: it
@@ -185,6 +216,14 @@ func (n Network) connect(host *netlink.Handle) (netip.Addr, []joined, error) {
 	if err := host.AddrAdd(link, addressOf(single(n.Gateway))); err != nil {
 		return netip.Addr{}, nil, err
 	}
+	hasIPv6, err := newLinksHave6()
+	if err != nil {
+		return netip.Addr{}, nil, err
+	}
+	ipv6 := links6{handle: host, hasIPv6: hasIPv6}
+	if err := ipv6.noOwnAddress(link); err != nil {
+		return netip.Addr{}, nil, err
+	}
 	if err := host.LinkSetUp(link); err != nil {
 		return netip.Addr{}, nil, err
 	}
@@ -195,6 +234,11 @@ func (n Network) connect(host *netlink.Handle) (netip.Addr, []joined, error) {
 		}
 		if err != nil {
 			return netip.Addr{}, nil, err
+		}
+		if n.IPv6 {
+			if err := ipv6.setHost(link, n.address6(address)); err != nil {
+				return netip.Addr{}, nil, err
+			}
 		}
 		private, err := n.join(host, link)
 		return address, private, err

@@ -17,7 +17,7 @@ type Made struct {
 	Path string `json:"path"`
 	// Link is the host's end.
 	Link string `json:"link"`
-	// PublishTable is the table of family ip on the host that publishes ports.
+	// PublishTable is the name of the tables on the host that publish ports, one for each family of addresses.
 	PublishTable string `json:"publishTable"`
 	Host         Host   `json:"host"`
 }
@@ -46,33 +46,36 @@ type Network struct {
 	Gateway netip.Addr `json:"gateway"`
 	// Addresses are tried in turn. The VM gets the first to which the host has no route.
 	Addresses []netip.Addr `json:"addresses"`
-	Private   Private      `json:"private"`
-	// Rules is the nftables program for the namespace. In it, $address is the VM's address on the host, and $network0 and
-	// $address0 are the first private network and the address there.
+	// IPv6 is true if the host forwards IPv6 for the VM, too. Its IPv6 address is in Network6, and ends with its IPv4
+	// address, so that one lease is for both.
+	IPv6     bool         `json:"ipv6"`
+	Network6 netip.Prefix `json:"network6"`
+	Private  Private      `json:"private"`
+	// Rules is the nftables program for the namespace. In it, $address and $address6 are the VM's addresses on the host,
+	// and $network0 and $address0 are the first private network and the address there.
 	Rules string `json:"rules"`
 	// PublishRules is the one for the host that publishes ports, or empty.
-	PublishRules string    `json:"publishRules"`
-	HostRules    HostRules `json:"hostRules"`
+	PublishRules string      `json:"publishRules"`
+	HostRules    []HostRules `json:"hostRules"`
 }
 
 // Inside is the guest's end of the namespace.
 type Inside struct {
 	Tap string `json:"tap"`
-	// MAC and Address are those of the TAP device: the guest's gateway.
-	MAC     string       `json:"mac"`
-	Address netip.Prefix `json:"address"`
+	// MAC, Address and Address6 are those of the TAP device: the guest's gateway.
+	MAC      string       `json:"mac"`
+	Address  netip.Prefix `json:"address"`
+	Address6 netip.Prefix `json:"address6"`
+	// GuestMAC and Guest6 are those of the guest.
+	GuestMAC string     `json:"guestMac"`
+	Guest6   netip.Addr `json:"guest6"`
 }
 
-// HostRules are the nftables programs for the table of the host.
+// HostRules is an nftables program for the table of the host, which has a chain with the name of the version.
 type HostRules struct {
-	// Router is for a host that Hearth made a router, which forwards for VMs only. Forwarder is for one that was a router
-	// before.
-	Router    VersionedRules `json:"router"`
-	Forwarder VersionedRules `json:"forwarder"`
-}
-
-// VersionedRules make a table that has a chain with the name of the version.
-type VersionedRules struct {
+	// IPv4 and IPv6 say for which families Hearth made the host a router, which then forwards for VMs only.
+	IPv4    bool   `json:"ipv4"`
+	IPv6    bool   `json:"ipv6"`
 	Version string `json:"version"`
 	Rules   string `json:"rules"`
 }

@@ -52,7 +52,7 @@ func unmount(path string) error {
 	return fmt.Errorf("unmount %s: %w", path, err)
 }
 
-// unpublish deletes the table of published ports, before the link with the switch goes.
+// unpublish deletes the tables of published ports, before the link with the switch goes.
 func unpublish(network Made) error {
 	value, err := os.ReadFile(loopbackSwitch(network.Link))
 	if errors.Is(err, os.ErrNotExist) || strings.TrimSpace(string(value)) == "0" {
@@ -61,5 +61,11 @@ func unpublish(network Made) error {
 	if err != nil {
 		return err
 	}
-	return deleteTable(nftables.TableFamilyIPv4, network.PublishTable)
+	if err := deleteTable(nftables.TableFamilyIPv4, network.PublishTable); err != nil {
+		return err
+	}
+	if hasIPv6, err := exists(conf6); !hasIPv6 || err != nil {
+		return err
+	}
+	return deleteTable(nftables.TableFamilyIPv6, network.PublishTable)
 }

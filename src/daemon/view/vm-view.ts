@@ -8,7 +8,7 @@ import { VM_ADDRESSES } from "#helper/nft-program.ts";
 import { listLinkAddresses } from "#host/link-addresses.ts";
 import type { VmId } from "#model/ids.ts";
 import { hostLink } from "#model/inside-addresses.ts";
-import { isIn } from "#model/policy-decision.ts";
+import { isIn } from "#model/ip-address.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { Network } from "#model/vm-spec.ts";

@@ -7,7 +7,9 @@ import { vmPaths } from "#daemon/store/paths.ts";
 import type { BootPlan, DiskPlan, DriverFeatures } from "#drivers/vm-driver.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
 import { sizeOf } from "#host/bounded-file.ts";
+import { hasIpv6Peer } from "#host/ipv6-routes.ts";
 import type { VmId } from "#model/ids.ts";
+import { hostLink } from "#model/inside-addresses.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
@@ -89,13 +91,19 @@ export async function guestIdentity(
   const { config } = boot;
   const { spec } = vm;
   const { guest, nics } = planNetwork(spec, vm.id);
+  // Without it, programs of the guest do not even try IPv6.
+  const hasIpv6 = hasIpv6Peer(hostLink(vm.id));
   return {
     hostname: spec.internal === undefined ? vm.name : INTERNAL_HOSTNAME,
     unixTimeMs: host.now(),
     entropy: host.random(ENTROPY_BYTES),
     machineId: machineId(vm.id),
     // A guest that booted has its card's address; one that was restored has the address of the source VM.
-    network: guest && { ...guest, mac: restored ? nics[0]?.mac : undefined },
+    network: guest && {
+      ...guest,
+      ipv6: hasIpv6 ? guest.ipv6 : undefined,
+      mac: restored ? nics[0]?.mac : undefined,
+    },
     env: { ...config.env, ...spec.env },
     user: spec.user ?? config.user,
     workdir: spec.workdir ?? config.workdir,

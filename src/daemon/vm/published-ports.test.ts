@@ -43,6 +43,16 @@ test("a port that a program of the host has is refused, for TCP and for UDP", as
   await checkPortsUnused([tcp]);
 });
 
+test("a port that a program has on an IPv6 address is refused, and the same port of IPv4 is free", async () => {
+  await using server = createServer().listen({ port: 0, host: "::", ipv6Only: true });
+  await once(server, "listening");
+  const { port: hostPort } = server.address() as AddressInfo;
+  const tcp = { hostPort, guestPort: 80, protocol: "tcp" } as const;
+  await assert.rejects(checkPortsUnused([{ ...tcp, address: "::" }]), { code: "port.taken" });
+  await checkPortsUnused([{ ...tcp, address: "0.0.0.0" }]);
+  await checkPortsUnused([{ ...tcp, address: "::", protocol: "udp" }]);
+});
+
 test("an address that the host does not have is refused", () =>
   assert.rejects(checkPortsUnused([{ ...PORT, address: "192.0.2.99", hostPort: 28_082, protocol: "tcp" }]), {
     code: "input.invalid",

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import type { VmId } from "#model/ids.ts";
+import { familyOf } from "#model/ip-address.ts";
 import { formatPublished, overlaps } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
 
@@ -57,7 +58,7 @@ function explain({ address, hostPort, protocol }: PublishedPort, error: unknown)
       );
     case "EADDRNOTAVAIL":
       return new HearthError("input.invalid", `publish: ${address} is not an address of this host.`, {
-        hint: "`ip addr` lists them. 0.0.0.0 is each of them.",
+        hint: "`ip addr` lists them. 0.0.0.0 is each of IPv4, and [::] each of IPv6.",
       });
     default:
       return error;
@@ -66,12 +67,13 @@ function explain({ address, hostPort, protocol }: PublishedPort, error: unknown)
 
 async function bindTcp({ address, hostPort }: PublishedPort): Promise<void> {
   await using server = createServer();
-  server.listen({ host: address, port: hostPort, exclusive: true });
+  server.listen({ host: address, port: hostPort, exclusive: true, ipv6Only: true });
   await once(server, "listening");
 }
 
 async function bindUdp({ address, hostPort }: PublishedPort): Promise<void> {
-  await using socket = createSocket("udp4");
+  const type = familyOf(address) === "ipv6" ? "udp6" : "udp4";
+  await using socket = createSocket({ type, ipv6Only: type === "udp6" });
   socket.bind({ address, port: hostPort, exclusive: true });
   await once(socket, "listening");
 }

@@ -48,6 +48,10 @@ test("the answer has what decides, and whether the guest can connect", async () 
     ["10.0.0.1", "special"],
     ["198.18.3.4", "vm"],
     ["192.0.0.1", "host"],
+    ["fd59:6db4:8e91::1", "host"],
+    ["fd59:6db4:8e91:1::c612:304", "vm"],
+    ["2001:db8::7", "default"],
+    ["fd00:ec2::254", "special"],
   ] as const) {
     const { action, by: decided, answered, error } = await ask(host);
     assert.deepEqual([action, decided, answered], ["deny", by, false], host);
@@ -61,15 +65,15 @@ test("a name is resolved by the guest, whose output is not trusted", async () =>
   const endless = guestThat("x".repeat(1_000), true);
   await assert.rejects(ask("name.example", endless), {
     code: "input.invalid",
-    message: /finds no IPv4 address/,
+    message: /finds no address/,
   });
   assert.ok(endless.printed < 10_000, "no more is read than an address takes");
 });
 
 test("the guest itself, what is no host, and a VM without a policy are refused", async () => {
-  for (const host of ["127.0.0.1", "192.0.0.2"])
+  for (const host of ["127.0.0.1", "192.0.0.2", "::1", "fd59:6db4:8e91::2"])
     await assert.rejects(ask(host), { code: "input.invalid", message: /the guest itself/ });
-  for (const host of ["-x", "a b", "$(id)", "::1"])
+  for (const host of ["-x", "a b", "$(id)", "2001:db8::1%eth0", "[2001:db8::1]"])
     await assert.rejects(ask(host), { code: "input.invalid" });
   await assert.rejects(ask("192.0.2.7", guestThat(""), "none"), { message: /web has no network policy/ });
 });

@@ -9,11 +9,14 @@ import { VM_ADDRESSES } from "#helper/nft-program.ts";
 import { PRIVATE_RANGE } from "#helper/policy-program.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import { INTERNET } from "#model/network-policy.ts";
-import { decide, isIn } from "#model/policy-decision.ts";
+import { canonicalIpv6, isIn } from "#model/ip-address.ts";
+import { decide } from "#model/policy-decision.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 const PROBE_MS = 5_000;
-const LOOPBACK = "127.0.0.0/8";
+const LOOPBACKS = ["127.0.0.0/8", "::1/128"] as const;
+const GUEST = new Set<string>([INSIDE.guest, INSIDE.guest6]);
+const GATEWAY = new Set<string>([INSIDE.gateway, INSIDE.gateway6]);
 /** More than one line of getent(1). The guest chooses what it prints. */
 const OUTPUT_MAX_CHARS = 4_096;
 const NAME = /^(?!-)[A-Za-z0-9._-]+$/;
@@ -35,7 +38,7 @@ export async function testNetwork(
       `${vm.name} has no network policy: its network is ${vm.spec.network}.`,
     );
   const address = await resolve(guest, host, signal);
-  if (address === INSIDE.guest || isIn(LOOPBACK, address))
+  if (GUEST.has(address) || LOOPBACKS.some((network) => isIn(network, address)))
     throw new HearthError("input.invalid", `host: ${address} is the guest itself, which no policy is about.`);
   const error = await probe(guest, address, port, signal);
   const name = address === host ? undefined : host;
@@ -51,11 +54,12 @@ function decisionOf(
   // The table of the host decides about these, whatever the policy is.
   const own = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
   if (address === INSIDE.gateway && port === 53) return { action: "allow", by: "host" };
-  if (address === INSIDE.gateway || own.some((one) => one.address === address))
+  if (GATEWAY.has(address) || own.some((one) => one.address === address))
     return { action: "deny", by: "host" };
   if (vm.spec.networks !== undefined && isIn(PRIVATE_RANGE, address))
     return decisionOnPrivate(vm, address, port);
-  if (isIn(VM_ADDRESSES.network, address)) return { action: "deny", by: "vm" };
+  const { network, network6 } = VM_ADDRESSES;
+  if (isIn(network, address) || isIn(network6, address)) return { action: "deny", by: "vm" };
   const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port, name });
   return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action, by };
 }
@@ -70,16 +74,14 @@ function decisionOnPrivate(
   return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action: "allow", by: "private" };
 }
 
-/** Returns the first IPv4 address of a host, as the guest's resolver has it. */
+/** Returns the first address of a host, as the guest's resolver has it. Programs try it first. */
 async function resolve(guest: Guest, host: string, signal: AbortSignal): Promise<string> {
-  if (isIPv4(host)) return host;
+  const given = addressOf(host);
+  if (given !== undefined) return given;
   if (!NAME.test(host))
-    throw new HearthError(
-      "input.invalid",
-      `host: ${JSON.stringify(host)} is neither a name nor an IPv4 address.`,
-    );
+    throw new HearthError("input.invalid", `host: ${JSON.stringify(host)} is neither a name nor an address.`);
   const spec = {
-    argv: ["getent", "ahostsv4", host],
+    argv: ["getent", "ahosts", host],
     env: {},
     stdin: false,
     detach: false,
@@ -91,11 +93,16 @@ async function resolve(guest: Guest, host: string, signal: AbortSignal): Promise
     if (event.type === "stdout") output += Buffer.from(event.bytes).toString("latin1");
     if (output.length > OUTPUT_MAX_CHARS) break;
   }
-  const [address = ""] = output.split(/\s/);
-  if (isIPv4(address)) return address;
-  throw new HearthError("input.invalid", `host: the guest finds no IPv4 address for ${host}.`, {
-    hint: "`hearth exec VM -- getent ahostsv4 NAME` shows what its resolver answers.",
+  const found = addressOf(output.split(/\s/)[0] ?? "");
+  if (found !== undefined) return found;
+  throw new HearthError("input.invalid", `host: the guest finds no address for ${host}.`, {
+    hint: "`hearth exec VM -- getent ahosts NAME` shows what its resolver answers.",
   });
+}
+
+/** Returns an address as all of Hearth writes it, if the text is one. */
+function addressOf(text: string): string | undefined {
+  return isIPv4(text) ? text : canonicalIpv6(text);
 }
 
 /** Connects from inside of the guest. Returns the error, if there is one. */

@@ -1,7 +1,7 @@
 import type { VmNetworkView } from "#api/wire.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
 import { parseVmName } from "#model/ids.ts";
-import { domainOf } from "#model/network-policy.ts";
+import { deniesIpv6, domainOf } from "#model/network-policy.ts";
 import { describeRule } from "#model/policy-flags.ts";
 import { command } from "#cli/command.ts";
 
@@ -38,12 +38,13 @@ function rows({ counters }: VmNetworkView, policy: NonNullable<VmNetworkView["po
   const hasDomains = policy.rules.some((rule) => domainOf(rule) !== undefined);
   const resolver = hasDomains ? "VM" : "host";
   const names = hasDomains && policy.default === "deny" ? "names of the domains below" : "names";
+  const others = deniesIpv6(policy) ? ", and IPv6" : "";
   return [
     row("-", `allow ${names}, by the resolver of the ${resolver}`, counters?.resolver),
     ...policy.rules.map((rule, index) => row(String(index + 1), describeRule(rule), counters?.rules[index])),
     row("-", "allow published ports, and programs of the host", counters?.published),
     row("-", "allow VMs on the same private networks", counters?.private),
-    row("-", "deny private and other special networks", counters?.special),
+    row("-", `deny private and other special networks${others}`, counters?.special),
     row("-", `${policy.default} other public addresses`, counters?.default),
   ];
 }

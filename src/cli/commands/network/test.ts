@@ -13,7 +13,7 @@ export default command({
     "with 1 if the connection fails. A suspended VM is resumed first.",
   args: [
     { name: "VM", help: "Name or ID of the VM", completes: "vm" },
-    { name: "HOST:PORT", help: "Name or IPv4 address, and a TCP port" },
+    { name: "HOST:PORT", help: "Name or IP address, IPv6 in brackets, and a TCP port" },
   ],
   flags: {},
   examples: [
@@ -36,10 +36,11 @@ export default command({
 });
 
 function parseTarget(text: string): { host: string; port: number } {
-  const [, host = "", port = ""] = /^([^:]+):(\d{1,5})$/.exec(text) ?? [];
+  const [, name, address, port = ""] = /^(?:([^:]+)|\[([\da-f:.]+)\]):(\d{1,5})$/i.exec(text) ?? [];
+  const host = name ?? address ?? "";
   if (Number(port) >= 1 && Number(port) <= 65535) return { host, port: Number(port) };
   throw new HearthError("input.invalid", `HOST:PORT: ${JSON.stringify(text)} is not a host and a port.`, {
-    hint: "Write, for instance, deb.debian.org:80 or 10.20.0.1:5432.",
+    hint: "Write, for instance, deb.debian.org:80, 10.20.0.1:5432 or [2001:db8::1]:443.",
   });
 }
 
@@ -53,6 +54,8 @@ async function reason(vm: HearthVm, { action, by, rule }: NetworkTest): Promise<
       return "a private network that the VM is on";
     case "special":
       return "private and other special networks";
+    case "ipv6":
+      return "IPv6, since the policy denies IPv4 networks and names none of IPv6";
     case "host":
       return action === "allow" ? "the resolver of the host" : "the host itself";
     case "vm":

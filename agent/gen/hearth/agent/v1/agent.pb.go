@@ -379,7 +379,9 @@ type NetworkConfig struct {
 	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // CIDR
 	Gateway       string                 `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	Nameservers   []string               `protobuf:"bytes,4,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
-	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"` // such as 02:00:00:00:00:01; empty keeps the interface's
+	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`           // such as 02:00:00:00:00:01; empty keeps the interface's
+	Address6      string                 `protobuf:"bytes,6,opt,name=address6,proto3" json:"address6,omitempty"` // of IPv6, CIDR; empty: none but the kernel's own. A guest without IPv6 ignores it
+	Gateway6      string                 `protobuf:"bytes,7,opt,name=gateway6,proto3" json:"gateway6,omitempty"` // of IPv6
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +447,20 @@ func (x *NetworkConfig) GetNameservers() []string {
 func (x *NetworkConfig) GetMac() string {
 	if x != nil {
 		return x.Mac
+	}
+	return ""
+}
+
+func (x *NetworkConfig) GetAddress6() string {
+	if x != nil {
+		return x.Address6
+	}
+	return ""
+}
+
+func (x *NetworkConfig) GetGateway6() string {
+	if x != nil {
+		return x.Gateway6
 	}
 	return ""
 }
@@ -2243,13 +2259,15 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\x05Mount\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\tR\x06device\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1b\n" +
-	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\x99\x01\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\xd1\x01\n" +
 	"\rNetworkConfig\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x18\n" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12 \n" +
 	"\vnameservers\x18\x04 \x03(\tR\vnameservers\x12\x10\n" +
-	"\x03mac\x18\x05 \x01(\tR\x03mac\"R\n" +
+	"\x03mac\x18\x05 \x01(\tR\x03mac\x12\x1a\n" +
+	"\baddress6\x18\x06 \x01(\tR\baddress6\x12\x1a\n" +
+	"\bgateway6\x18\a \x01(\tR\bgateway6\"R\n" +
 	"\x11ConfigureResponse\x12\x1a\n" +
 	"\bwarnings\x18\x01 \x03(\tR\bwarnings\x12!\n" +
 	"\finit_follows\x18\x02 \x01(\bR\vinitFollows\"\x94\x01\n" +
