@@ -32,7 +32,10 @@ export type NetworkToMake = {
 const answer = z.strictObject({ error: z.optional(z.literal("no address")), address: z.optional(z.ipv4()) });
 /** The programs for the host, by whether Hearth made it a router for IPv4 and IPv6. */
 const HOST_RULES = [true, false].flatMap((ipv4) =>
-  [true, false].map((ipv6) => ({ ipv4, ipv6, ...hostProgram({ ipv4, ipv6 }) })),
+  [true, false].map((ipv6) => {
+    const { version, rules } = hostProgram({ ipv4, ipv6 });
+    return { ipv4, ipv6, version, rules };
+  }),
 );
 
 /** The networks whose namespaces are files in one directory. */

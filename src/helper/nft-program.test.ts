@@ -72,7 +72,7 @@ test("a frame of the guest has its own IPv6 address, and a message of neighbour 
     assert.ok(chain(program, "headers").includes(`iifname "tap0" exthdr ${header} exists drop`), header);
   }
   assert.deepEqual(chain(program, "discovery"), [
-    "ip6 saddr { fd59:6db4:8e91::2, fe80::/10 } icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept",
+    "ip6 saddr fd59:6db4:8e91::2 icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept",
     "drop",
   ]);
 });

@@ -81,9 +81,10 @@ export function guestProgram(
     `    icmpv6 type ${NEIGHBOUR_DISCOVERY} goto discovery`,
     `    ip6 saddr ${guest6} accept`,
     "  }",
-    // The guest looks for its gateway, and tells nothing: the namespace has its MAC address as a permanent neighbour.
+    // The guest looks for its gateway, and tells nothing: the namespace has its MAC address as a permanent neighbour. A
+    // search from other addresses would make neighbours, whose table the whole host shares.
     "  chain discovery {",
-    `    ip6 saddr { ${guest6}, fe80::/10 } icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept`,
+    `    ip6 saddr ${guest6} icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept`,
     "    drop",
     "  }",
     "}",
