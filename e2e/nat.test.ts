@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import type { VmNetworkView, VmStats } from "#api/wire.ts";
 import { signalProcess } from "#host/procfs.ts";
 import { Bed } from "./bed.ts";
+import { greeterClient, greeterScript, startGreeter } from "./greeter.ts";
 import { commandsOf, typeIn } from "./doc-commands.ts";
 import { HOST, PEERS, PrivateInternet } from "./private-internet.ts";
 import { VmNamespace } from "./vm-namespace.ts";
@@ -194,26 +195,6 @@ describe("a VM with --network nat", { skip }, () => {
     assert.ok((stats[0]?.network?.sentPackets ?? 0) > 0);
   });
 
-  /** Starts a server on port 80 of a guest, which tells each client its address, and one on port 81. */
-  const serve = async (vm: string): Promise<void> => {
-    const answer = [
-      "use IO::Socket; $t = IO::Socket::INET->new(Listen => 9, LocalPort => 80, ReuseAddr => 1) or die;",
-      "$o = IO::Socket::INET->new(Listen => 9, LocalPort => 81, ReuseAddr => 1) or die;",
-      'print "ready\\n"; while ($c = $t->accept) { print $c "hello ", $c->peerhost, "\\n"; close $c }',
-    ].join(" ");
-    await bed.sh(vm, `setsid nohup perl -e '$| = 1; ${answer}' > /tmp/server 2>&1 < /dev/null &`);
-    await bed.until(async () => (await bed.sh(vm, "cat /tmp/server")) === "ready\n");
-  };
-  const client = (address: string, port: number): string[] => [
-    "bash",
-    "-c",
-    `timeout 5 bash -c "exec 2>&1; cat < /dev/tcp/${address}/${port}" || true`,
-  ];
-  const addressOf = async (vm: string, network: string): Promise<string> => {
-    const shown = await (await namespaceOf(vm)).run(["ip", "-o", "addr", "show", "uplink"]);
-    return new RegExp(`inet (${network}\\.[\\d.]+)`).exec(shown)?.[1] ?? "";
-  };
-
   test("reaches those on its private networks by name, whatever its policy, and others do not", async () => {
     const start = async (name: string, ...flags: string[]): Promise<void> => {
       await bed.ok(["run", "-d", "--name", name, ...SMALL, ...flags, "debian", "--", "sleep", "100000"]);
@@ -221,11 +202,15 @@ describe("a VM with --network nat", { skip }, () => {
     await start("db", "--join", "dev");
     await start("app", "--join", "dev", "--join", "other", "--network", "deny-all");
     await start("stranger", "--join", "other", "--allow-cidr", "198.18.0.0/15");
-    await serve("db");
-    const ask = (vm: string, host: string): Promise<string> => bed.sh(vm, client(host, 80)[2] ?? "");
+    await startGreeter(bed, "db");
+    const ask = (vm: string, host: string): Promise<string> => bed.sh(vm, greeterScript(host, 80));
     const found = async (vm: string, name: string): Promise<string> =>
       (await bed.sh(vm, `getent hosts ${name} || true`)).split(/\s/)[0] ?? "";
-    const [db, app] = [await addressOf("db", "198.19"), await addressOf("app", "198.19")];
+    const addressOf = async (vm: string): Promise<string> => {
+      const shown = await (await namespaceOf(vm)).run(["ip", "-o", "addr", "show", "uplink"]);
+      return /inet (198\.19\.[\d.]+)/.exec(shown)?.[1] ?? "";
+    };
+    const [db, app] = [await addressOf("db"), await addressOf("app")];
     assert.equal(await found("app", "db.hearth"), db);
     assert.equal(await ask("app", "db.hearth"), `hello ${app}\n`);
     assert.equal(await found("db", "db.hearth"), "192.0.0.2", "itself");
@@ -235,7 +220,7 @@ describe("a VM with --network nat", { skip }, () => {
     assert.match(await ask("warm", db), /No route to host/);
     assert.match(await bed.ok(["network", "ls"]), /^dev +.*\bdb\b.*\nother +.*\bstranger\b/m);
     const { address = "" } = await bed.vm("db");
-    assert.equal(await internet.onHost(client(address, 80)), "hello 198.18.0.1\n");
+    assert.equal(await internet.onHost(greeterClient(address, 80)), "hello 198.18.0.1\n");
     assert.match(await bed.ok(["network", "test", "app", "db.hearth:80"]), /^allow: a private network/);
 
     const asked = [
@@ -272,25 +257,25 @@ describe("a VM with --network nat", { skip }, () => {
   test("is reached at the ports that it publishes, where they are published, and at no others", async () => {
     const ports = ["-p", "8080:80", "-p", `${HOST}:8081:80`, "-p", "0.0.0.0:5353:53/udp"];
     await bed.ok(["run", "-d", "--name", "server", ...SMALL, ...ports, "debian", "--", "sleep", "100000"]);
-    await serve("server");
-    assert.equal(await internet.onHost(client("127.0.0.1", 8080)), "hello 198.18.0.1\n");
-    assert.match(await internet.onHost(client(HOST, 8081)), /^hello 203\.0\.113\.2\n/);
-    assert.equal(await internet.outside(client(HOST, 8081)), "hello 203.0.113.1\n", "as it came");
+    await startGreeter(bed, "server");
+    assert.equal(await internet.onHost(greeterClient("127.0.0.1", 8080)), "hello 198.18.0.1\n");
+    assert.match(await internet.onHost(greeterClient(HOST, 8081)), /^hello 203\.0\.113\.2\n/);
+    assert.equal(await internet.outside(greeterClient(HOST, 8081)), "hello 203.0.113.1\n", "as it came");
 
     const listed = await bed.ok(["ports", "server"]);
     assert.match(listed, /^80 +tcp +0\.0\.0\.0 +perl +\d+ +127\.0\.0\.1:8080, 203\.0\.113\.2:8081$/m);
     assert.match(listed, /^81 +tcp +0\.0\.0\.0 +perl +\d+ +port-forward$/m);
 
-    assert.doesNotMatch(await internet.outside(client(HOST, 8080)), /hello/, "for the host alone");
+    assert.doesNotMatch(await internet.outside(greeterClient(HOST, 8080)), /hello/, "for the host alone");
     const [, address = ""] =
       /inet (198\.18\.[\d.]+)/.exec(await (await namespaceOf("server")).run(["ip", "addr"])) ?? [];
-    assert.equal(await internet.onHost(client(address, 80)), "hello 198.18.0.1\n");
+    assert.equal(await internet.onHost(greeterClient(address, 80)), "hello 198.18.0.1\n");
     await internet.outside(["ip", "route", "add", "198.18.0.0/16", "via", HOST]);
-    assert.doesNotMatch(await internet.outside(client(address, 80)), /hello/, "past the host's ports");
+    assert.doesNotMatch(await internet.outside(greeterClient(address, 80)), /hello/, "past the host's ports");
     const rules = await internet.onHost(["nft", "list", "table", "inet", "hearth"]);
     await internet.onHost(["nft", "flush", "chain", "inet", "hearth", "forward"]);
     assert.match(
-      await internet.outside(client(address, 80)),
+      await internet.outside(greeterClient(address, 80)),
       /hello/,
       "without the host's rule it is reached",
     );
@@ -309,7 +294,7 @@ describe("a VM with --network nat", { skip }, () => {
     assert.doesNotMatch(shown, /published/);
     assert.match(await bed.ok(["show", "server"]), /published +127\.0\.0\.1:8080:80\n/);
     await bed.ok(["network", "set", "server", "--network", "deny-all"]);
-    assert.equal(await internet.onHost(client("127.0.0.1", 8080)), "hello 198.18.0.1\n");
+    assert.equal(await internet.onHost(greeterClient("127.0.0.1", 8080)), "hello 198.18.0.1\n");
     await bed.ok(["rm", "-f", "server-1"]);
     const { id } = await bed.vm("server");
     assert.match(await internet.onHost(["nft", "list", "ruleset"]), new RegExp(`hearth_${id.slice(3)}`));

@@ -7,9 +7,10 @@ import { HearthHome } from "../hearth-home.ts";
 import { interleave } from "../pairs.ts";
 import type { Row } from "../row.ts";
 
+const NODE = process.execPath;
 const ROOT = join(import.meta.dirname, "../..");
 const PEER = join(ROOT, "e2e/internet-peer.ts");
-const RULES = 20;
+const RULES = Array.from({ length: 20 }, (_, at) => ["--allow-cidr", `10.${at}.0.0/16:443`]).flat();
 const SENT = "64M";
 /** A port of the peer that takes what comes, and one where guests answer. */
 const [SINK, WEB] = [19, 80];
@@ -47,7 +48,6 @@ export const TRAFFIC: Row = {
     await internet.start();
     await using home = new HearthHome();
     await internet.startDaemon({ program: join(ROOT, "bin/hearth.ts"), env: home.env });
-    const rules = Array.from({ length: RULES }, (_, at) => ["--allow-cidr", `10.${at}.0.0/16:443`]).flat();
     const start = async (name: string, ...flags: readonly string[]): Promise<void> => {
       await home.hearth(
         "run",
@@ -63,7 +63,7 @@ export const TRAFFIC: Row = {
         ANSWERER,
       );
     };
-    await start("whole", "nat", ...rules, "--publish", `8080:${WEB}`);
+    await start("whole", "nat", ...RULES, "--publish", `8080:${WEB}`);
     await start("named", "deny-all", "--allow-domain", "*.example");
     await start("bare", "nat");
     using bare = await BareTap.of(internet, await home.ask("show", "bare", "--json"));
@@ -79,13 +79,7 @@ export const TRAFFIC: Row = {
       );
     const throughput = await interleave(pairs, send("whole", PEERS.public), send("bare", GATEWAY));
 
-    const client = (host: string, port: number): string[] => [
-      process.execPath,
-      "-e",
-      CLIENT,
-      host,
-      `${port}`,
-    ];
+    const client = (host: string, port: number): string[] => [NODE, "-e", CLIENT, host, `${port}`];
     const published = async (): Promise<number> => Number(await internet.onHost(client("127.0.0.1", 8080)));
     const direct = async (): Promise<number> => Number(await bare.run(client(GUEST, WEB)));
     const latency = await interleave(pairs, published, direct);

@@ -13,7 +13,7 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 
 const FOUND: FindAddresses = async (vm) => {
   if (vm === "broken") throw new Error("hearthd does not answer");
-  return { web: ["198.18.3.4"], asleep: [] }[vm];
+  return { web: ["198.18.3.4"], suspended: [] }[vm];
 };
 
 function unexpected(error: unknown): void {
@@ -53,7 +53,7 @@ test("the name of a VM has the address that the host reaches it at, and no other
   for (const [name, type] of [
     ["web.hearth", "AAAA"],
     ["web.hearth", "TXT"],
-    ["asleep.hearth", "A"],
+    ["suspended.hearth", "A"],
   ] as const) {
     const { rcode, answers } = (await ask(name, type)) as Packet & { rcode: string };
     assert.deepEqual([rcode, answers], ["NOERROR", []], name);

@@ -57,7 +57,7 @@ test("a VM has the policy of a file or of a name, with comments that are not in 
 test("the policy of a running VM is replaced by a name or a file, and stays in force when only comments change", async (t) => {
   const { served, cli, policyOf, write } = await serve(t);
   await cli("create", "--name", "web", "--policy", "open", "debian");
-  assert.deepEqual(await policyOf("web"), ["allow 0.0.0.0/0", "allow other public addresses"]);
+  assert.deepEqual(await policyOf("web"), ["allow 0.0.0.0/0", "allow ::/0", "allow other public addresses"]);
   const set = await cli("network", "set", "web", "--policy", "office");
   assert.deepEqual(set.stdout.trimEnd().split("\n"), SHOWN);
   write("office.toml", OFFICE.replace("no ping", "neither ping"));

@@ -46,7 +46,7 @@ test("what is no policy is refused with the rule, the key and the value", () => 
     [{ ports: [80] }, /rule 2: it has to have either/],
     [{ allow: net, deny: net }, /rule 2: it has to have either/],
     [{ allow: 10 }, /rule 2: allow: 10 is not text/],
-    [{ allow: "example.org" }, /rule 2: "example.org" is not an/],
+    [{ allow: "example.org" }, /rule 2: "example.org" is not a/],
     [{ deny: "domain:example.org" }, /rule 2: domain:example.org: a rule for a domain can only allow/],
     [{ allow: net, protocol: "sctp" }, /rule 2: protocol: "sctp" is not a protocol/],
     [{ allow: net, protocol: "icmp", ports: [1] }, /rule 2: The rule for 10.0.0.0\/8 has ports/],

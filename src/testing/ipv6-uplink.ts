@@ -5,6 +5,12 @@ import { ipv6Frame, ROUTER_ADVERTISEMENT, sendProgram } from "#testing/ipv6-fram
 
 export const CONF6 = "/proc/sys/net/ipv6/conf";
 
+/** The settings of IPv6 that a first network changes. */
+export const SETTINGS6 = ["all", "default", "lo", "wan"].flatMap((name) => [
+  `${CONF6}/${name}/forwarding`,
+  `${CONF6}/${name}/accept_ra`,
+]);
+
 function tell(program: string, ...args: string[]): Promise<string> {
   return runOrThrow(program, args, { timeoutMs: 10_000, signal: new AbortController().signal });
 }

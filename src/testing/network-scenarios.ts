@@ -16,7 +16,7 @@ import { parseVmId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
-import { CONF6, hasAdvertised, read6, route6, uplink6 } from "#testing/ipv6-uplink.ts";
+import { CONF6, hasAdvertised, read6, route6, SETTINGS6, uplink6 } from "#testing/ipv6-uplink.ts";
 
 const [, , scenario = "", dir = "", killAfterMs] = process.argv;
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
@@ -48,17 +48,11 @@ async function hostState(): Promise<string> {
     tell("ip", "-6", "route"),
     tell("ip", "-6", "neigh", "show", "nud", "permanent"),
   ]);
-  const files = [FORWARDING, ...SETTINGS6.map((setting) => `${CONF6}/${setting}`)];
+  const files = [FORWARDING, ...SETTINGS6];
   const settings = files.filter((file) => existsSync(file)).map((file) => readFileSync(file, "utf8"));
   // The routes of a router advertisement have an end.
   return [...parts, ...settings].join("\n").replaceAll(/ expires \d+sec/g, "");
 }
-
-/** Settings of IPv6 that a first network changes. */
-const SETTINGS6 = ["all", "default", "lo", "wan"].flatMap((name) => [
-  `${name}/forwarding`,
-  `${name}/accept_ra`,
-]);
 
 /** Waits for the processes of the resolver to end. */
 async function untilEnded(): Promise<void> {
