@@ -51,6 +51,8 @@ import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 const POLICY = POLICY_TABLE.split(" ");
+/** The milliseconds between errors about what is denied: one for each packet, where the kernel sends one a second. */
+const ERROR_LIMIT = "/proc/sys/net/ipv4/icmp_ratelimit";
 const TUN_DEVICE = "/dev/net/tun";
 const KERNEL_MODE = 0o600;
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
@@ -211,7 +213,7 @@ export class VmNetworks {
     const [address] = await allEnded([
       leaseAddress(id, signal),
       enforce(first),
-      tool("nsenter", [`--net=${path}`, "tee", FORWARDING], "1\n", signal),
+      tool("nsenter", [`--net=${path}`, "tee", FORWARDING, ERROR_LIMIT], "1\n", signal),
       hasDomains(network) ? resolver.start(uid, signal) : undefined,
     ]);
     if (hasDomains(network)) await resolver.configure(network.policy, network.resolver, signal);
