@@ -10,7 +10,10 @@ import { createServer as createTcpServer } from "node:net";
 import type { Socket } from "node:net";
 import { setInterval } from "node:timers";
 
-/** The address that names have: 198.51.100.7; and that of names that begin with "private". */
+/**
+ * The address that names have, and that of names that begin with "private". Names that begin with an address, such as
+ * 198-51-100-20.example, have that one.
+ */
 const ANSWER = [198, 51, 100, 7];
 const PRIVATE = [10, 1, 2, 3];
 const LINE_MS = 100;
@@ -32,8 +35,10 @@ const resolver = createSocket("udp4", (query, { port, address }) => {
   const question = query.subarray(12, query.indexOf(0, 12) + 5);
   const isA = question.readUInt16BE(question.length - 4) === 1;
   const header = Buffer.from([query[0] ?? 0, query[1] ?? 0, 0x81, 0x80, 0, 1, 0, isA ? 1 : 0, 0, 0, 0, 0]);
-  const isPrivate = question.toString("latin1", 1).startsWith("private");
-  const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ...(isPrivate ? PRIVATE : ANSWER)]);
+  const name = question.toString("latin1", 1);
+  const said = /^\d+-\d+-\d+-\d+(?![\w-])/.exec(name)?.[0].split("-").map(Number);
+  const found = said ?? (name.startsWith("private") ? PRIVATE : ANSWER);
+  const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ...found]);
   resolver.send(Buffer.concat([header, question, ...(isA ? [record] : [])]), port, address);
 });
 const [resolverAddress = "127.0.0.1", ...others] = process.argv.slice(2);
