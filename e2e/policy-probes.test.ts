@@ -56,6 +56,8 @@ describe("the policy of a VM is in force", { skip }, () => {
     ]);
   });
   after(async () => {
+    // With their networks, and the resolvers in them.
+    await bed.ok(["rm", "-f", ...(await bed.vms()).map(({ name }) => name)]);
     await bed.hearth(["daemon", "stop"]);
     servers?.[Symbol.dispose]();
     internet[Symbol.dispose]();
