@@ -12,7 +12,10 @@ import { createServer as createTcpServer } from "node:net";
 import type { Socket } from "node:net";
 import { setInterval } from "node:timers";
 
-/** The address that names have: 198.51.100.7; and that of names that begin with "private". */
+/**
+ * The address that names have, and that of names that begin with "private". Names that begin with an address, such as
+ * 198-51-100-20.example, have that one.
+ */
 const ANSWER = [198, 51, 100, 7];
 const PRIVATE = [10, 1, 2, 3];
 /** IPv6 addresses that names have: 2001:db8:100::7 and fd00:1::3. */
@@ -46,8 +49,10 @@ const resolver = createSocket("udp4", (query, { port, address }) => {
   const isAnswered = type === TYPES.a || (type === TYPES.aaaa && hasIpv6);
   const count = isAnswered ? 1 : 0;
   const header = Buffer.from([query[0] ?? 0, query[1] ?? 0, 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
-  const isPrivate = question.toString("latin1", 1).startsWith("private");
-  const found = type === TYPES.a ? (isPrivate ? PRIVATE : ANSWER) : isPrivate ? PRIVATE6 : ANSWER6;
+  const name = question.toString("latin1", 1);
+  const said = /^\d+-\d+-\d+-\d+(?![\w-])/.exec(name)?.[0].split("-").map(Number);
+  const isPrivate = name.startsWith("private");
+  const found = type === TYPES.a ? (said ?? (isPrivate ? PRIVATE : ANSWER)) : isPrivate ? PRIVATE6 : ANSWER6;
   const record = Buffer.from([0xc0, 12, 0, type, 0, 1, 0, 0, 0, 60, 0, found.length, ...found]);
   resolver.send(Buffer.concat([header, question, ...(isAnswered ? [record] : [])]), port, address);
 });

@@ -255,7 +255,12 @@ describe("a VM with --network nat on a host with IPv6", { skip }, () => {
     assert.equal(await reached.packets(), 0);
     const rules = await internet.onHost(["nft", "list", "table", "inet", "hearth"]);
     await internet.onHost(["nft", "flush", "chain", "inet", "hearth", "forward"]);
-    assert.match(await get("seeker", address), /hello/, "without the host's rule it is reached");
+    assert.match(await get("seeker", address), /Permission denied/, "its namespace denies it, too");
+    {
+      await using _open = await (await namespaceOf("seeker")).without("inet hearth");
+      await get("seeker", address);
+      assert.ok((await reached.packets()) > 0, "without the rules of both it comes");
+    }
     await internet.onHost(["nft", "-f", "-"], { stdin: `delete table inet hearth\n${rules}` });
     await bed.ok(["rm", "-f", "seeker"]);
   });

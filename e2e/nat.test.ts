@@ -1,4 +1,7 @@
-/** VMs with a network of their own reach public addresses and nothing else, however they were started. */
+/**
+ * VMs with a network of their own reach public addresses and nothing else. The paths on which their policy holds, packet
+ * by packet, are in policy-probes.test.ts.
+ */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
@@ -69,42 +72,10 @@ describe("a VM with --network nat", { skip }, () => {
 
   test("reaches public addresses and names after a boot, and no others", () => assertPolicy("web"));
 
-  test("gets nothing through with another MAC or IP address than its own", async () => {
-    const spoofed = async (change: string, back: string): Promise<string> => {
-      await bed.sh("web", change);
-      const answer = await get("web", PEERS.public);
-      await bed.sh("web", back);
-      return answer;
-    };
-    const mac = (await bed.sh("web", "cat /sys/class/net/eth0/address")).trim();
-    const route = (mode: string): string => `ip route replace default via 192.0.0.1 ${mode}`;
-    assert.doesNotMatch(
-      await spoofed(
-        "ip link set eth0 address 02:00:00:00:00:99",
-        `ip link set eth0 address ${mac}; ${route("")}`,
-      ),
-      /from/,
-    );
-    assert.match(await get("web", PEERS.public), /from/);
-    assert.doesNotMatch(
-      await spoofed(
-        `ip addr add 192.0.0.3/29 dev eth0; ${route("src 192.0.0.3")}`,
-        `${route("")}; ip addr del 192.0.0.3/29 dev eth0`,
-      ),
-      /from/,
-    );
-    assert.match(await get("web", PEERS.public), /from/);
-  });
-
-  test("has the same policy after a stop and a start, a suspend and a resume, and in a fork", async () => {
+  test("has nothing on the host while it is stopped, and its policy when it starts again", async () => {
     await bed.ok(["stop", "web"]);
-    assert.equal(await hostState(), emptyHost, "a VM that is stopped has nothing on the host");
+    assert.equal(await hostState(), emptyHost);
     await bed.ok(["start", "web"]);
-    await assertPolicy("web");
-    await bed.ok(["fork", "web"]);
-    await assertPolicy("web-1");
-    await assertPolicy("web");
-    await bed.ok(["suspend", "web"]);
     await assertPolicy("web");
   });
 
@@ -112,16 +83,14 @@ describe("a VM with --network nat", { skip }, () => {
     const allow = ["--allow-cidr", `${PEERS.private}:80`, "--deny-cidr", PEERS.public];
     const start = ["create", "--cold", "--memory", "256M"];
     await bed.ok([...start, "--name", "own", "--network", "nat", ...allow, "debian"]);
-    await bed.ok([...start, "--name", "closed", "--network", "deny-all", "debian"]);
     assert.match(await get("own", PEERS.private), /from/);
     for (const denied of [PEERS.public, PEERS.metadata])
       assert.doesNotMatch(await get("own", denied), /from/);
-    assert.doesNotMatch(await get("closed", PEERS.public), /from/);
     assert.match(
       await bed.ok(["show", "own"]),
       /policy +deny 198\.51\.100\.7\/32\npolicy +allow 10\.1\.2\.3\/32:80\/tcp/,
     );
-    await bed.ok(["rm", "-f", "own", "closed"]);
+    await bed.ok(["rm", "-f", "own"]);
   });
 
   test("starts warm, with its own MAC address and the policy", async () => {
@@ -311,23 +280,6 @@ describe("a VM with --network nat", { skip }, () => {
       assert.equal(await reach(PEERS.private), "open\n", "without the rule");
     }
     await assertPolicy("web");
-  });
-
-  test("does not reach other VMs, whatever its policy", async () => {
-    const own = ["--network", "nat", "--allow-cidr", "198.18.0.0/16"];
-    await bed.ok(["create", "--name", "seeker", "--cold", "--memory", "256M", ...own, "debian"]);
-    const web = await namespaceOf("web");
-    const [, address = ""] = /inet (198\.18\.[\d.]+)/.exec(await web.run(["ip", "addr"])) ?? [];
-    await using reached = await web.count("uplink", `ip daddr ${address} tcp dport 80`);
-    assert.match(await get("seeker", address), /No route to host/);
-    assert.equal(await reached.packets(), 0);
-
-    const rules = await internet.onHost(["nft", "list", "table", "inet", "hearth"]);
-    await internet.onHost(["nft", "flush", "chain", "inet", "hearth", "forward"]);
-    await get("seeker", address);
-    assert.ok((await reached.packets()) > 0, "without the host's rule they come");
-    await internet.onHost(["nft", "-f", "-"], { stdin: `delete table inet hearth\n${rules}` });
-    await bed.ok(["rm", "-f", "seeker"]);
   });
 
   test("sends no IPv6 from an address that it gave itself", async () => {

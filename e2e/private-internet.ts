@@ -51,6 +51,11 @@ export class PrivateInternet implements Disposable {
     await this.onHost(["ip", "route", "add", "default", "via", ROUTER6]);
   }
 
+  /** The files of the two network namespaces. */
+  get namespaces(): { readonly host: string; readonly internet: string } {
+    return { host: `/proc/${this.#host}/ns/net`, internet: `/proc/${this.#internet}/ns/net` };
+  }
+
   /** Runs a command on the Internet that must succeed, and returns its stdout. */
   outside(argv: readonly string[]): Promise<string> {
     return run(["nsenter", `--net=/proc/${this.#internet}/ns/net`, ...argv], {});

@@ -24,6 +24,7 @@ const PORTS = [
   { address: "::", hostPort: 5353, guestPort: 53, protocol: "udp" },
 ] as const;
 const FORWARDED = { kind: "forwarded", resolver: "192.0.2.53" } as const;
+const HOST = ["203.0.113.2", "2001:db8::2"];
 const NETWORK = { mac: "02:00:00:00:00:0a", policy: POLICY };
 
 /** Returns the rules of a chain. */
@@ -33,10 +34,14 @@ function chain(program: string, name: string): string[] {
 }
 
 test("the rules of a policy are in their order, before special networks and the default", () => {
-  assert.deepEqual(chain(guestProgram(NETWORK, FORWARDED, 5), "decide"), [
+  assert.deepEqual(chain(guestProgram(NETWORK, FORWARDED, 5, HOST), "decide"), [
     "ct status dnat ct original ip saddr 192.0.0.2 ct mark set 0x5000 goto allow",
     "ct status dnat ct original ip saddr != 192.0.0.2 ct mark set 0x5002 goto allow",
     "ct status dnat ct original ip6 saddr != fd59:6db4:8e91::2 ct mark set 0x5002 goto allow",
+    "ct original ip daddr @host ct mark set 0x5001 goto deny",
+    "ct original ip daddr 198.18.0.0/16 ct mark set 0x5001 goto deny",
+    "ct original ip6 daddr @host6 ct mark set 0x5001 goto deny",
+    "ct original ip6 daddr fd59:6db4:8e91:1::/64 ct mark set 0x5001 goto deny",
     "ct original ip daddr 10.20.1.0/24 ct mark set 0x5004 goto deny",
     "ct original ip daddr 10.20.0.0/16 meta l4proto tcp ct original proto-dst 5432-5433 ct mark set 0x5005 goto allow",
     "ct original ip daddr 192.0.2.1/32 meta l4proto icmp ct mark set 0x5006 goto allow",
@@ -50,9 +55,10 @@ test("the rules of a policy are in their order, before special networks and the 
 
 test("a policy that denies IPv4 networks alone denies IPv6 after its rules, and others do not", () => {
   const decided = (rules: NetworkPolicy["rules"]): string[] =>
-    chain(guestProgram({ ...NETWORK, policy: { default: "allow", rules } }, FORWARDED, 5), "decide").slice(
-      -2,
-    );
+    chain(
+      guestProgram({ ...NETWORK, policy: { default: "allow", rules } }, FORWARDED, 5, HOST),
+      "decide",
+    ).slice(-2);
   const deny = { action: "deny", to: "203.0.113.0/24" } as const;
   assert.deepEqual(decided([deny]), [
     "meta nfproto ipv6 ct mark set 0x5001 goto deny",
@@ -63,7 +69,7 @@ test("a policy that denies IPv4 networks alone denies IPv6 after its rules, and 
 });
 
 test("a frame of the guest has its own IPv6 address, and a message of neighbour discovery looks for the gateway", () => {
-  const program = guestProgram(NETWORK, FORWARDED, 5);
+  const program = guestProgram(NETWORK, FORWARDED, 5, HOST);
   const rules = chain(program, "ingress");
   const discovery = rules.findIndex((rule) => /^icmpv6 type \{.*nd-redirect \} goto discovery$/.test(rule));
   assert.ok(discovery > 0 && discovery < rules.indexOf("ip6 saddr fd59:6db4:8e91::2 accept"));
@@ -78,13 +84,13 @@ test("a frame of the guest has its own IPv6 address, and a message of neighbour 
 });
 
 test("what belongs to no connection is dropped before any rule, which could not match it", () => {
-  const [, first] = chain(guestProgram(NETWORK, FORWARDED, 5), "forward");
+  const [, first] = chain(guestProgram(NETWORK, FORWARDED, 5, HOST), "forward");
   assert.equal(first, "ct state invalid,untracked drop");
 });
 
 test("a guest without a resolver has no way to one", () => {
-  assert.doesNotMatch(guestProgram(NETWORK, { kind: "none" }, 5), /chain queries|dport 53/);
-  assert.match(guestProgram(NETWORK, FORWARDED, 5), /udp dport 53 dnat ip to 192\.0\.2\.53/);
+  assert.doesNotMatch(guestProgram(NETWORK, { kind: "none" }, 5, HOST), /chain queries|dport 53/);
+  assert.match(guestProgram(NETWORK, FORWARDED, 5, HOST), /udp dport 53 dnat ip to 192\.0\.2\.53/);
 });
 
 test("a rule for a domain has the addresses of its names, of which none is special", () => {
@@ -100,6 +106,7 @@ test("a rule for a domain has the addresses of its names, of which none is speci
     { ...NETWORK, policy: { default: "deny", rules } },
     { kind: "answered", resolver: "192.0.2.53", learned },
     5,
+    HOST,
   );
   assert.match(program, /set names0 \{[^}]*elements = \{ 198\.51\.100\.7 timeout 60s \};/);
   assert.match(program, /set names0v6 \{[^}]*elements = \{ 2001:db8::7 timeout 60s \};/);
@@ -115,7 +122,7 @@ test("a rule for a domain has the addresses of its names, of which none is speci
 });
 
 test("a process of the namespace sends to the guest only, and its resolver to that of the host", () => {
-  const sent = (names: Names): string => chain(guestProgram(NETWORK, names, 5), "output").join("\n");
+  const sent = (names: Names): string => chain(guestProgram(NETWORK, names, 5, HOST), "output").join("\n");
   assert.match(
     sent(FORWARDED),
     /policy drop;\noifname \{ "tap0", "lo" \} accept\nicmp type \{.*\} accept\nicmpv6 type \{.*\} accept\ncounter$/,
@@ -138,7 +145,7 @@ test("what is to be checked is redirected, unless an earlier rule decides, and o
     ],
   };
   const names: Names = { kind: "answered", resolver: "192.0.2.53", learned: [] };
-  const program = guestProgram({ ...NETWORK, policy }, names, 5);
+  const program = guestProgram({ ...NETWORK, policy }, names, 5, HOST);
   const address = "ct original ip daddr";
   const checked = `${address} != @special ${address} @names1 meta l4proto tcp ct original proto-dst 443-443`;
   const checked6 = checked
@@ -162,7 +169,7 @@ test("what is to be checked is redirected, unless an earlier rule decides, and o
 
 test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, async () => {
   const inside = (policy: NetworkPolicy, names: Names): string =>
-    guestProgram({ ...NETWORK, policy, publish: PORTS }, names, 5).replace(
+    guestProgram({ ...NETWORK, policy, publish: PORTS }, names, 5, HOST).replace(
       '"tap0" priority',
       '"lo" priority',
     );

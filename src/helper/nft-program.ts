@@ -3,22 +3,14 @@
  * the host, and the same for all VMs. All text comes from arguments that were parsed. Pure.
  */
 import { createHash } from "node:crypto";
-import { policyProgram, UPLINK } from "#helper/policy-program.ts";
-import type { Names } from "#helper/policy-program.ts";
-import { INSIDE, LINK_PREFIX, OWN_NETWORK6 } from "#model/inside-addresses.ts";
+import { policyProgram, UPLINK, VM_ADDRESSES } from "#helper/policy-program.ts";
+import type { Names, Surroundings } from "#helper/policy-program.ts";
+import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import { familyOf } from "#model/ip-address.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 import { EVERY_ADDRESS } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
-
-/** Contains the addresses of each running VM, which the host translates to its own. */
-export const VM_ADDRESSES = {
-  network: "198.18.0.0/16",
-  gateway: "198.18.0.1",
-  /** Contains the IPv6 addresses, each of which ends with the IPv4 address: one lease is for both. */
-  network6: `${OWN_NETWORK6}:1::/64`,
-} as const;
 
 /** The private networks of a host: see numberMax of agent/internal/vmnet/private.go. */
 const PRIVATE_MAX = 254;
@@ -55,12 +47,13 @@ const NEIGHBOUR_DISCOVERY =
 /**
  * Returns the program for the namespace of a VM. In it, $address and $address6 are the VM's addresses on the host, and
  * $network0 and $address0 are the first private network and the address there.
- * @param policyNumber see `policyProgram`
+ * @param policyNumber and host: see `policyProgram`
  */
 export function guestProgram(
   { mac, policy, publish = [], networks = [] }: Pick<GuestNetwork, "mac" | "policy" | "publish" | "networks">,
   names: Names,
   policyNumber: number,
+  host: Surroundings["host"],
 ): string {
   const { guest, guest6, tap } = INSIDE;
   const toGuest = publish.map(({ address: on, protocol, guestPort }) =>
@@ -109,7 +102,7 @@ export function guestProgram(
     `    oifname "${UPLINK}" snat ip6 to ${ADDRESS_VARIABLE}6`,
     "  }",
     "}",
-    policyProgram(policy, names, policyNumber, networks.length > 0),
+    policyProgram(policy, names, policyNumber, { hasPrivate: networks.length > 0, host }),
   ].join("\n");
 }
 

@@ -6,7 +6,7 @@
  * pass, and count for their rule. All other packets are decided by the rules, in both directions: a connection that an
  * earlier policy allowed and this one denies is cut, with the next packet of either end.
  */
-import { INSIDE } from "#model/inside-addresses.ts";
+import { INSIDE, OWN_NETWORK6 } from "#model/inside-addresses.ts";
 import { familyOf } from "#model/ip-address.ts";
 import { checkOf, deniesIpv6, domainOf, networkFamily, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
@@ -45,6 +45,25 @@ export function decisionOf(mark: number): number {
 export const PRIVATE_RANGE = "198.19.0.0/16";
 /** Connections of VMs on the same private networks: the host lets no others through. */
 const FROM_PRIVATE = `ct original ip saddr ${PRIVATE_RANGE}`;
+
+/** What a policy meets on its host. */
+export type Surroundings = {
+  /** Whether the VM is on private networks, whose VMs it reaches unless a rule decides otherwise. */
+  readonly hasPrivate: boolean;
+  /**
+   * The addresses of the host. No policy allows them, or those of other VMs: the host's own table denies them, too, but
+   * other programs flush all tables at times.
+   */
+  readonly host: readonly string[];
+};
+
+/** Contains the addresses of each running VM, which the host translates to its own. */
+export const VM_ADDRESSES = {
+  network: "198.18.0.0/16",
+  gateway: "198.18.0.1",
+  /** Contains the IPv6 addresses, each of which ends with the IPv4 address: one lease is for both. */
+  network6: `${OWN_NETWORK6}:1::/64`,
+} as const;
 
 /** The verdicts of one policy, each of which marks the connection and counts. */
 class Verdicts {
@@ -92,6 +111,9 @@ type Family = {
   readonly address: "ip daddr" | "ip6 daddr";
   readonly type: string;
   readonly special: string;
+  readonly host: string;
+  /** Contains the addresses of all VMs. */
+  readonly vms: string;
   readonly icmp: string;
 };
 
@@ -100,6 +122,8 @@ const IPV4: Family = {
   address: "ip daddr",
   type: "ipv4_addr",
   special: "special",
+  host: "host",
+  vms: VM_ADDRESSES.network,
   icmp: "icmp",
 };
 const IPV6: Family = {
@@ -107,6 +131,8 @@ const IPV6: Family = {
   address: "ip6 daddr",
   type: "ipv6_addr",
   special: "special6",
+  host: "host6",
+  vms: VM_ADDRESSES.network6,
   icmp: "icmpv6",
 };
 const FAMILIES = [IPV4, IPV6];
@@ -146,13 +172,12 @@ const QUERIES = { perS: 1_000, burst: 200 } as const;
 /**
  * Returns the program that replaces the policy.
  * @param number differs from the one before
- * @param hasPrivate whether the VM is on private networks, whose VMs it reaches unless a rule decides otherwise
  */
 export function policyProgram(
   policy: NetworkPolicy,
   names: Names,
   number: number,
-  hasPrivate = false,
+  around: Surroundings,
 ): string {
   const verdicts = new Verdicts(policy, number);
   return [
@@ -161,6 +186,7 @@ export function policyProgram(
     `table ${POLICY_TABLE} {`,
     `  set ${COUNTED_SET} { type mark; counter; elements = { ${verdicts.elements()} }; }`,
     ...FAMILIES.map(specialSet),
+    ...FAMILIES.map((family) => hostSet(family, around.host)),
     ...nameSets(policy, names),
     ...forwardedQueries(names),
     ...redirections(policy),
@@ -176,8 +202,8 @@ export function policyProgram(
     `    ct mark @${COUNTED_SET} ct state established goto cut`,
     "    reject with icmpx admin-prohibited",
     "  }",
-    ...decisions(policy, names, verdicts, hasPrivate),
-    ...forwarding(verdicts, hasPrivate),
+    ...decisions(policy, names, verdicts, around.hasPrivate),
+    ...forwarding(verdicts, around.hasPrivate),
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
     // The guest looks for its gateway. A packet that was forwarded has a smaller limit (RFC 4861).
@@ -211,6 +237,12 @@ function forwarding(verdicts: Verdicts, hasPrivate: boolean): string[] {
     `    iifname "${UPLINK}" oifname "${tap}" ct state established goto decide`,
     "  }",
   ];
+}
+
+/** Returns the set of the host's addresses of one family. */
+function hostSet({ name, type, host }: Family, addresses: readonly string[]): string {
+  const ofFamily = addresses.filter((address) => familyOf(address) === name).join(", ");
+  return `  set ${host} { type ${type};${ofFamily === "" ? "" : ` elements = { ${ofFamily} };`} }`;
 }
 
 function specialSet({ name, type, special }: Family): string {
@@ -311,7 +343,11 @@ function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): str
     return matchesOf(rule, index).map((match) => `    ${sent} ${match} ct mark set ${mark} accept`);
   });
   // The last packets of a connection have no process any more.
-  if (checked.length > 0) checked.unshift(`    ct state established ct mark ${verdicts.allowed} accept`);
+  if (checked.length > 0)
+    checked.unshift(
+      ...FAMILIES.map(({ address, host }) => `    ${address} @${host} drop`),
+      `    ct state established ct mark ${verdicts.allowed} accept`,
+    );
   return [
     "  chain output {",
     "    type filter hook output priority filter; policy drop;",
@@ -343,6 +379,9 @@ function decisions(policy: NetworkPolicy, names: Names, verdicts: Verdicts, hasP
     ...(hasPrivate ? [`    ct status dnat ${FROM_PRIVATE} ${allowPrivate}`] : []),
     `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(DECISIONS.published)}`,
     `    ct status dnat ct original ip6 saddr != ${guest6} ${verdicts.allow(DECISIONS.published)}`,
+    ...FAMILIES.flatMap(({ address, host, vms }) =>
+      [`@${host}`, vms].map((to) => `    ct original ${address} ${to} ${special}`),
+    ),
     ...rules.flatMap((rule, index) =>
       // Checked connections were redirected, unless an earlier policy allowed them directly.
       checkOf(rule) === undefined

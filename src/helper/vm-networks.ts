@@ -5,6 +5,7 @@
 import { createHash, randomInt } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, statSync } from "node:fs";
 import { isIPv4 } from "node:net";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
@@ -19,13 +20,14 @@ import {
   POLICY_TABLE,
   policyProgram,
   UPLINK,
+  VM_ADDRESSES,
 } from "#helper/policy-program.ts";
 import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { hasIpv6, hasIpv6Peer } from "#host/ipv6-routes.ts";
 import { newLinksHave6 } from "#host/ipv6-settings.ts";
 import { runOrThrow } from "#host/run.ts";
-import { familyOf } from "#model/ip-address.ts";
+import { familyOf, isIn } from "#model/ip-address.ts";
 import { hostLink } from "#model/inside-addresses.ts";
 import { parseVmName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
@@ -102,7 +104,7 @@ export class VmNetworks {
       ipv6,
       addresses: Array.from({ length: TRIES }, (_, tried) => addressAt(id, tried)),
       private: { keys: networks.map((one) => this.#keyOf(one)), name },
-      rules: guestProgram(network, namesOf(network), this.#nextNumber()),
+      rules: guestProgram(network, namesOf(network), this.#nextNumber(), hostAddresses()),
       ...(publish.length > 0 && { publishRules: publishProgram(publishTable(id), hostLink(id), publish) }),
     };
     try {
@@ -136,19 +138,15 @@ export class VmNetworks {
     const { policy } = enforced;
     const path = this.#existing(id);
     const resolver = this.#resolver(id);
-    const hasPrivate = isOnPrivate(enforced);
+    const around = { hasPrivate: isOnPrivate(enforced), host: hostAddresses() };
     if (!hasResolver(enforced)) {
-      await this.#load(
-        path,
-        policyProgram(policy, namesOf(enforced), this.#nextNumber(), hasPrivate),
-        signal,
-      );
+      await this.#load(path, policyProgram(policy, namesOf(enforced), this.#nextNumber(), around), signal);
       await resolver.end(signal);
       return;
     }
     if (!(await resolver.runs(signal))) await resolver.start(this.#existingUid(id), signal);
     const names = namesOf(enforced, await resolver.learned(signal));
-    await this.#load(path, policyProgram(policy, names, this.#nextNumber(), hasPrivate), signal);
+    await this.#load(path, policyProgram(policy, names, this.#nextNumber(), around), signal);
     await resolver.configure(policy, enforced.resolver, hasIpv6Peer(hostLink(id)), signal);
   }
 
@@ -236,6 +234,13 @@ function addressAt(id: VmId, tried: number): string {
 /** Tells whether a policy has domains. */
 function hasDomains(enforced: EnforcedPolicy): boolean {
   return enforced.policy.rules.some((rule) => domainOf(rule) !== undefined);
+}
+
+/** Lists the addresses of this host, but for those of the links of VMs, which are among all addresses of VMs. */
+function hostAddresses(): string[] {
+  const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+  const own = addresses.filter(({ internal, scopeid = 0 }) => !internal && scopeid === 0);
+  return [...new Set(own.map(({ address }) => address))].filter((one) => !isIn(VM_ADDRESSES.network, one));
 }
 
 /** Tells whether the VM is on private networks. */

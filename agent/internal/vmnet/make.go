@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -167,12 +168,22 @@ func makeLinks(network Network, hostFD int) error {
 	if err := ipv6.setCard(tap, network.Inside); err != nil {
 		return err
 	}
-	if ipv6.hasIPv6 {
-		if err := write6(forwarding6, "1"); err != nil {
+	return setRouter(ipv6.hasIPv6)
+}
+
+// setRouter makes the namespace of this thread a router, which answers each denied packet with an error: the kernel sends
+// one a second unless told.
+func setRouter(hasIPv6 bool) error {
+	settings := []string{forwarding, "/proc/sys/net/ipv4/icmp_ratelimit"}
+	if hasIPv6 {
+		settings = append(settings, filepath.Join(conf6, forwarding6), "/proc/sys/net/ipv6/icmp/ratelimit")
+	}
+	for _, setting := range settings {
+		if err := os.WriteFile(setting, []byte("1\n"), 0); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(forwarding, []byte("1\n"), 0)
+	return nil
 }
 
 // setUplink connects the namespace of this thread with the host, whose end has an address and routes already.

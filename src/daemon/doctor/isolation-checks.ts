@@ -1,5 +1,6 @@
 import { toHearthError, errorChain } from "#base/error.ts";
 import type { DoctorCheck } from "#api/wire.ts";
+import { checkFirewall } from "#daemon/doctor/firewall-check.ts";
 import type { Host } from "#daemon/host.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool } from "#host/run.ts";
@@ -18,7 +19,14 @@ export async function checkIsolation(
   signal: AbortSignal,
 ): Promise<DoctorCheck[]> {
   const lacks = production ? "fail" : "warn";
-  return [await checkJail(signal), checkUids(host, lacks), checkCgroups(host, lacks), checkNetworks(host)];
+  const networks = checkNetworks(host);
+  return [
+    await checkJail(signal),
+    checkUids(host, lacks),
+    checkCgroups(host, lacks),
+    networks,
+    ...(networks.verdict === "pass" ? await checkFirewall(signal) : []),
+  ];
 }
 
 async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
