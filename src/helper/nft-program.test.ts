@@ -110,7 +110,9 @@ test("a rule for a domain has the addresses of its names, of which none is speci
   );
   assert.match(program, /set names0 \{[^}]*elements = \{ 198\.51\.100\.7 timeout 60s \};/);
   assert.match(program, /set names0v6 \{[^}]*elements = \{ 2001:db8::7 timeout 60s \};/);
-  const [first, , second, third] = chain(program, "decide");
+  const decided = chain(program, "decide");
+  const [first] = decided;
+  const [second, third] = decided.filter((rule) => rule.includes("@names0"));
   assert.match(first ?? "", /!= 192.*0x5002 goto allow/, "queries of an earlier policy are not forwarded");
   assert.equal(
     second,
