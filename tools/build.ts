@@ -11,7 +11,10 @@ import { dirname, join, relative } from "node:path";
 import { run } from "#host/run.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const AGENTS = ["hearth-agent", "hearth-resolver"].flatMap((name) => [`${name}-x86_64`, `${name}-aarch64`]);
+const AGENTS = ["hearth-agent", "hearth-resolver", "hearth-uplink"].flatMap((name) => [
+  `${name}-x86_64`,
+  `${name}-aarch64`,
+]);
 const DOCUMENTS = ["README.md", "CHANGELOG.md", "LICENSE", "docs"];
 const FOR_TESTS = ["src/**/*.test.ts", "src/testing/**"];
 const COMPILE_TIMEOUT_MS = 120_000;

@@ -154,6 +154,8 @@ export function policyProgram(policy: NetworkPolicy, names: Names, number: numbe
     "    type filter hook input priority filter; policy drop;",
     ...(names.kind === "answered" ? answeredQueries(verdicts) : []),
     ...checkedConnections(policy, verdicts),
+    // Answers to processes of the namespace that have connected to published ports: see pasta-program.ts.
+    `    iifname "${tap}" ct direction reply ct status dnat ${verdicts.allow(DECISIONS.published)}`,
     "    counter reject with icmpx admin-prohibited",
     "  }",
     ...output(policy, names, verdicts),

@@ -22,6 +22,7 @@ import { join } from "node:path";
 import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
+import type { GuestNetworks } from "#helper/guest-networks.ts";
 import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
 import {
   bandwidthCommand,
@@ -43,6 +44,7 @@ import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { readMounts } from "#host/mounts.ts";
 import { run, runOrThrow } from "#host/run.ts";
+import type { LaunchNetwork } from "#jail/vmm-launch.ts";
 import { hostLink, INSIDE } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
 import { checkPolicy, domainOf } from "#model/network-policy.ts";
@@ -50,7 +52,11 @@ import { checkPublished } from "#model/published-port.ts";
 import type { PublishedPort } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
-const POLICY = POLICY_TABLE.split(" ");
+/** The arguments of nft(8) for each listing. */
+export const LISTINGS: Readonly<Record<NetworkListing, readonly string[]>> = {
+  rules: ["list", "ruleset"],
+  counters: ["-j", "list", "set", ...POLICY_TABLE.split(" "), COUNTED_SET],
+};
 const TUN_DEVICE = "/dev/net/tun";
 const KERNEL_MODE = 0o600;
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
@@ -59,7 +65,7 @@ const ADDRESSES = { first: 2, count: 0xffff - 2 };
 const TRIES = 64;
 
 /** The networks of one directory, which all hearthds of a host share. */
-export class VmNetworks {
+export class VmNetworks implements GuestNetworks {
   readonly #dir: string;
   readonly #resolverProgram: string;
   readonly #uidOf: (id: VmId) => number | undefined;
@@ -158,8 +164,7 @@ export class VmNetworks {
 
   /** Lists what is in force, see `PrivilegedPort.readNetworkRules`. @throws HearthError as `setPolicy` */
   async listRules(id: VmId, what: NetworkListing, signal: AbortSignal): Promise<string> {
-    const list = { rules: ["list", "ruleset"], counters: ["-j", "list", "set", ...POLICY, COUNTED_SET] };
-    const argv = [`--net=${this.#existing(id)}`, "nft", ...list[what]];
+    const argv = [`--net=${this.#existing(id)}`, "nft", ...LISTINGS[what]];
     return runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });
   }
 
@@ -167,6 +172,10 @@ export class VmNetworks {
   list(): string[] {
     if (!existsSync(this.#dir)) return [];
     return readdirSync(this.#dir).filter((name) => !name.startsWith("."));
+  }
+
+  join(id: VmId): LaunchNetwork {
+    return { kind: "join", path: this.#existing(id) };
   }
 
   /** Returns the file of the VM's namespace. */
@@ -313,11 +322,13 @@ function loopbackSwitch(link: string): string {
 }
 
 /** Tells whether a policy has domains, which the namespace's own resolver answers. */
-function hasDomains(enforced: EnforcedPolicy): enforced is EnforcedPolicy & { readonly resolver: string } {
+export function hasDomains(
+  enforced: EnforcedPolicy,
+): enforced is EnforcedPolicy & { readonly resolver: string } {
   return enforced.policy.rules.some((rule) => domainOf(rule) !== undefined);
 }
 
-function namesOf(enforced: EnforcedPolicy, learned: readonly LearnedAddress[] = []): Names {
+export function namesOf(enforced: EnforcedPolicy, learned: readonly LearnedAddress[] = []): Names {
   if (hasDomains(enforced)) return { kind: "answered", resolver: enforced.resolver, learned };
   const { resolver } = enforced;
   return resolver === undefined ? { kind: "none" } : { kind: "forwarded", resolver };
@@ -328,7 +339,7 @@ function invalid(what: string, value: unknown): HearthError {
 }
 
 /** @throws HearthError `input.invalid`, and `feature.missing` for domains that no resolver could answer */
-function checkEnforced(enforced: EnforcedPolicy): void {
+export function checkEnforced(enforced: EnforcedPolicy): void {
   const { policy, resolver } = enforced;
   if (resolver !== undefined && !isIPv4(resolver)) throw invalid("The resolver", resolver);
   checkPolicy(policy);
@@ -339,7 +350,7 @@ function checkEnforced(enforced: EnforcedPolicy): void {
 }
 
 /** Checks what becomes a part of a program. @throws HearthError as `checkEnforced` */
-function checkNetwork({ mac, publish: ports = [], limit = {}, ...enforced }: GuestNetwork): void {
+export function checkNetwork({ mac, publish: ports = [], limit = {}, ...enforced }: GuestNetwork): void {
   if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
   checkEnforced(enforced);
   checkPublished(ports);
@@ -347,7 +358,7 @@ function checkNetwork({ mac, publish: ports = [], limit = {}, ...enforced }: Gue
 }
 
 /** Checks a limit, which may have no rates. @throws HearthError `input.invalid` */
-function checkLimit(limit: RateLimit): void {
+export function checkLimit(limit: RateLimit): void {
   for (const value of Object.values(limit))
     if (value !== undefined && (!Number.isSafeInteger(value) || value <= 0))
       throw new HearthError("input.invalid", `net-limit: ${value} is no rate.`);

@@ -16,6 +16,9 @@ import { NETWORK_NAMESPACES } from "#network/vm-network.ts";
 /** The uids in use by VMs, of the whole host. A reboot removes the file with the processes. */
 const UID_LEASES = "/run/hearth/uids";
 
+/** The end of the names of programs in Go. */
+const ARCH = process.arch === "arm64" ? "aarch64" : "x86_64";
+
 /** The port. Disposing of it closes the connection to the helper, which then ends. */
 export type DaemonPort = Disposable & { readonly port: PrivilegedPort };
 
@@ -53,7 +56,7 @@ export function helperSettings(
       programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...installed.programs],
       dirs: installed.dirs,
     },
-    resolver: join(agentDir, `hearth-resolver-${process.arch === "arm64" ? "aarch64" : "x86_64"}`),
+    resolver: join(agentDir, `hearth-resolver-${ARCH}`),
     tools: ["qemu-img"],
     owner,
   };
@@ -64,7 +67,8 @@ export async function openPort(options: PortOptions): Promise<DaemonPort> {
   const { config, helperFd, onGone } = options;
   if (helperFd === undefined) {
     const owner = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
-    const port = new PrivilegedVerbs(helperSettings(options, config, owner));
+    const uplink = join(options.agentDir, `hearth-uplink-${ARCH}`);
+    const port = new PrivilegedVerbs({ ...helperSettings(options, config, owner), uplink });
     return { port, [Symbol.dispose]: () => {} };
   }
   const { PortClient } = await import("#helper/port-client.ts"); // It takes memory, and most hearthds do without.

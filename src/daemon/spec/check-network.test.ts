@@ -5,7 +5,7 @@ import { FULL_ISOLATION } from "#model/isolation.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
-const NONE = { uid: undefined, cgroup: undefined, network: undefined };
+const NONE = { uid: undefined, cgroup: undefined, network: undefined, domains: undefined };
 const NAT = { network: "nat", isolation: FULL_ISOLATION } as VmSpec;
 
 test("a network is refused where hearthd cannot make it, or where the VM has no uid, with another one", () => {

@@ -1,0 +1,88 @@
+/**
+ * Starts, finds and ends the process that holds the namespaces of a VM's network where hearthd is not root: see
+ * agent/internal/uplink. The process is the only record of the network. It runs on without hearthd, and what runs in its
+ * PID namespace ends with it.
+ */
+import { statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import { TOOL_MS } from "#helper/host-network.ts";
+import { findProgram } from "#host/find-program.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcess, listCommands, readUids } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+import { missingTool, runOrThrow } from "#host/run.ts";
+import type { VmId } from "#model/ids.ts";
+import { INSIDE } from "#model/inside-addresses.ts";
+
+const OWNER_FLAG = "--owner";
+const HOLD_VERB = "hold";
+
+/** The holders of one hearthd. */
+export class NetworkHolders {
+  readonly #program: string;
+  readonly #vms: string;
+
+  /**
+   * @param program the absolute path of hearth-uplink
+   * @param vms the directory with a directory for each VM, which is in the arguments of its holder
+   */
+  constructor(program: string, vms: string) {
+    this.#program = program;
+    this.#vms = vms;
+  }
+
+  /** Starts a holder. Its namespaces exist then. @throws HearthError `host.tool_missing`, `host.tool_failed` */
+  async start(id: VmId, signal: AbortSignal): Promise<ProcessRef> {
+    const nft = findProgram("nft");
+    if (nft === undefined) throw missingTool("nft");
+    const options = [OWNER_FLAG, join(this.#vms, id), "--card", INSIDE.tap, "--nft", nft];
+    const printed = await runOrThrow(this.#program, ["start", ...options], { timeoutMs: TOOL_MS, signal });
+    const holder = findProcess(Number(printed));
+    if (holder !== undefined) return holder;
+    throw new HearthError("host.tool_failed", `The holder of the network of ${id} has ended.`);
+  }
+
+  find(id: VmId): ProcessRef | undefined {
+    return this.#all().find(({ vm }) => vm === id)?.process;
+  }
+
+  /** Lists the VMs that have one. */
+  list(): string[] {
+    return [...new Set(this.#all().map(({ vm }) => vm))];
+  }
+
+  /** Ends all holders of the VM, one of which may just have been started by a hearthd that was killed. Idempotent. */
+  async end(id: VmId, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const left = this.#all().filter(({ vm }) => vm === id);
+      if (left.length === 0) return;
+      for (const { process } of left) await endProcess(process, 0, signal);
+    }
+  }
+
+  /**
+   * Finds the processes by their arguments, which any process may have. A VMM has other root directories, and other
+   * users have other uids.
+   */
+  #all(): { readonly vm: string; readonly process: ProcessRef }[] {
+    return listCommands().flatMap(({ pid, argv }) => {
+      const [program = "", verb, ...options] = argv;
+      if (verb !== HOLD_VERB || basename(program) !== basename(this.#program)) return [];
+      const owner = options[options.indexOf(OWNER_FLAG) + 1] ?? "";
+      if (dirname(owner) !== this.#vms || !isOurs(pid)) return [];
+      const process = findProcess(pid);
+      return process === undefined ? [] : [{ vm: basename(owner), process }];
+    });
+  }
+}
+
+/** Tells whether a process has the uid and the root directory of this one. */
+function isOurs(pid: number): boolean {
+  const uids = readUids(pid);
+  if (uids.length === 0 || uids.some((uid) => uid !== process.geteuid?.())) return false;
+  const [theirs, own] = [`/proc/${pid}/root/`, "/"].map((path) =>
+    statSync(path, { bigint: true, throwIfNoEntry: false }),
+  );
+  return theirs !== undefined && theirs.dev === own?.dev && theirs.ino === own.ino;
+}

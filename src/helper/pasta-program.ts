@@ -1,0 +1,85 @@
+/** Writes the arguments of pasta(1) for a VM's network, and the nftables program that they need. Pure. */
+import { HearthError } from "#base/error.ts";
+import { UPLINK } from "#helper/policy-program.ts";
+import { INSIDE } from "#model/inside-addresses.ts";
+import type { PublishedPort } from "#model/published-port.ts";
+
+/** The addresses of the uplink, which are the same in the network namespace of each VM. */
+export const PASTA_ADDRESS = {
+  guest: "198.18.0.2",
+  gateway: "198.18.0.1",
+  netmask: "255.255.255.252",
+} as const;
+
+/** What Ethernet carries: pasta would take larger datagrams than the guest's card. */
+const MTU = 1500;
+
+/** The reason why a policy has no domains. */
+export const NO_DOMAINS =
+  "VMs of a hearthd that does not run as root have no policies with domains: their resolver needs a uid of its own.";
+
+/**
+ * Returns the arguments, but for the namespace. Nothing of the host is reached but what the policy allows, and nothing
+ * is published but these ports; unless told, pasta would map its gateway to the host's loopback, and forward all ports.
+ * @throws HearthError `input.invalid` for ports that it cannot publish at once
+ */
+export function pastaArguments(publish: readonly PublishedPort[]): string[] {
+  checkTargets(publish);
+  const forwards = (["tcp", "udp"] as const).flatMap((protocol) => {
+    const ports = publish.filter((port) => port.protocol === protocol);
+    const flag = protocol === "tcp" ? "--tcp-ports" : "--udp-ports";
+    return ports.length === 0 ? [flag, "none"] : ports.flatMap((port) => [flag, forwardOf(port)]);
+  });
+  return [
+    ["--quiet", "--ipv4-only", "--config-net", "--ns-ifname", UPLINK, "--mtu", String(MTU)],
+    ["--address", PASTA_ADDRESS.guest, "--netmask", PASTA_ADDRESS.netmask],
+    ["--gateway", PASTA_ADDRESS.gateway, "--no-map-gw"],
+    ["--no-dhcp", "--no-ndp", "--no-dhcpv6", "--no-ra"],
+    ["--tcp-ns", "none", "--udp-ns", "none", ...forwards],
+  ].flat();
+}
+
+function forwardOf({ address, hostPort, guestPort }: PublishedPort): string {
+  return `${address === "0.0.0.0" ? "" : `${address}/`}${hostPort}:${guestPort}`;
+}
+
+/** pasta has one table from ports of the host to those of the guest, whatever their addresses are. */
+function checkTargets(publish: readonly PublishedPort[]): void {
+  for (const { protocol, hostPort, guestPort } of publish) {
+    const other = publish.find(
+      (one) => one.protocol === protocol && one.hostPort === hostPort && one.guestPort !== guestPort,
+    );
+    if (other === undefined) continue;
+    throw new HearthError(
+      "input.invalid",
+      `publish: port ${hostPort}/${protocol} of the host leads to the ports ${guestPort} and ${other.guestPort} of the guest.`,
+      { hint: "Where hearthd does not run as root, a port leads to the same one at each address." },
+    );
+  }
+}
+
+/**
+ * Returns the program for connections from the host's loopback. pasta opens those itself in the namespace, to an address
+ * of its own; the guest sees them come from its gateway. Empty if no ports are published.
+ */
+export function splicedProgram(publish: readonly PublishedPort[]): string {
+  if (publish.length === 0) return "";
+  const { tap, guest, gateway } = INSIDE;
+  const own = `{ 127.0.0.0/8, ${PASTA_ADDRESS.guest} }`;
+  const toGuest = publish.map(
+    ({ protocol, guestPort }) => `    ip daddr ${own} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
+  );
+  return [
+    "table inet hearth_spliced {",
+    "  chain from_pasta {",
+    "    type nat hook output priority -100; policy accept;",
+    ...new Set(toGuest),
+    "  }",
+    "  chain to_guest {",
+    "    type nat hook postrouting priority srcnat; policy accept;",
+    `    oifname "${tap}" ip saddr ${own} snat ip to ${gateway}`,
+    "  }",
+    "}",
+    "",
+  ].join("\n");
+}
