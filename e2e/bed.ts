@@ -61,6 +61,8 @@ export type BedOptions = {
   readonly hostQemu?: boolean | undefined;
   /** hearthd is a user without rights, beside a helper that is root; as the run says unless told. */
   readonly apart?: boolean | undefined;
+  /** hearthd is a user without rights, and has no helper. The test starts it with `PrivateInternet.startDaemon`. */
+  readonly alone?: boolean | undefined;
 };
 
 export class Bed {
@@ -73,6 +75,8 @@ export class Bed {
   readonly program = join(ROOT, "bin/hearth.ts");
   /** Whether hearthd is a user without rights, beside a helper. */
   readonly isApart: boolean;
+  /** The user of a hearthd without a helper, if it is not the test's. */
+  readonly user: typeof APART | undefined;
   #starting: Promise<ApartHearthd> | undefined;
   #lastApart: ApartHearthd | undefined;
   readonly #usesTemplates: boolean;
@@ -81,20 +85,23 @@ export class Bed {
   readonly #templates: readonly string[];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
-  constructor({ config = "", warm, hostQemu = false, apart = isApart() }: BedOptions = {}) {
+  constructor(options: BedOptions = {}) {
+    const { config = "", warm, hostQemu = false, alone = false, apart = !alone && isApart() } = options;
+    const isUsers = apart || alone;
     this.isApart = apart;
-    this.uid = apart ? APART.uid : (process.geteuid?.() ?? 0);
+    this.user = alone ? APART : undefined;
+    this.uid = isUsers ? APART.uid : (process.geteuid?.() ?? 0);
     this.#hostQemu = hostQemu;
     this.#usesTemplates = warm === undefined && !hostQemu && hasTemplates();
     // Short, because socket paths hold 107 bytes.
     this.dir = mkdtempSync("/tmp/hb-");
     const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
     mkdirSync(cache, { recursive: true });
-    this.env = environment(this.dir, apart ? join(this.dir, "cache") : cache);
+    this.env = environment(this.dir, isUsers ? join(this.dir, "cache") : cache);
     this.dirs = hearthDirs(this.env, this.dir);
     this.configure(config, warm === true || this.#usesTemplates);
     this.#templates = this.#usesTemplates ? linkTemplates(this.dirs) : [];
-    if (apart) this.#giveToUser(join(cache, "hearth"));
+    if (isUsers) this.#giveToUser(join(cache, "hearth"));
     after(() => this.clear());
   }
 

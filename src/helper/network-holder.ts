@@ -16,7 +16,10 @@ import type { VmId } from "#model/ids.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 
 const OWNER_FLAG = "--owner";
-const HOLD_VERB = "hold";
+/** The verbs of the program: it starts itself with the second. */
+const [START, HOLD] = ["start", "hold"];
+
+type Holder = { readonly vm: string; readonly verb: string; readonly process: ProcessRef };
 
 /** The holders of one hearthd. */
 export class NetworkHolders {
@@ -37,27 +40,29 @@ export class NetworkHolders {
     const nft = findProgram("nft");
     if (nft === undefined) throw missingTool("nft");
     const options = [OWNER_FLAG, join(this.#vms, id), "--card", INSIDE.tap, "--nft", nft];
-    const printed = await runOrThrow(this.#program, ["start", ...options], { timeoutMs: TOOL_MS, signal });
+    const printed = await runOrThrow(this.#program, [START, ...options], { timeoutMs: TOOL_MS, signal });
     const holder = findProcess(Number(printed));
     if (holder !== undefined) return holder;
     throw new HearthError("host.tool_failed", `The holder of the network of ${id} has ended.`);
   }
 
   find(id: VmId): ProcessRef | undefined {
-    return this.#all().find(({ vm }) => vm === id)?.process;
+    return this.#all().find(({ vm, verb }) => vm === id && verb === HOLD)?.process;
   }
 
-  /** Lists the VMs that have one. */
+  /** Lists the VMs that have one, or get one just now. */
   list(): string[] {
     return [...new Set(this.#all().map(({ vm }) => vm))];
   }
 
-  /** Ends all holders of the VM, one of which may just have been started by a hearthd that was killed. Idempotent. */
+  /** Ends all holders of the VM, one of which may be started just now for a hearthd that was killed. Idempotent. */
   async end(id: VmId, signal: AbortSignal): Promise<void> {
     for (;;) {
       const left = this.#all().filter(({ vm }) => vm === id);
       if (left.length === 0) return;
-      for (const { process } of left) await endProcess(process, 0, signal);
+      // First what starts another one.
+      for (const { process } of left.toSorted((one, other) => other.verb.localeCompare(one.verb)))
+        await endProcess(process, 0, signal);
     }
   }
 
@@ -65,14 +70,14 @@ export class NetworkHolders {
    * Finds the processes by their arguments, which any process may have. A VMM has other root directories, and other
    * users have other uids.
    */
-  #all(): { readonly vm: string; readonly process: ProcessRef }[] {
+  #all(): Holder[] {
     return listCommands().flatMap(({ pid, argv }) => {
-      const [program = "", verb, ...options] = argv;
-      if (verb !== HOLD_VERB || basename(program) !== basename(this.#program)) return [];
+      const [program = "", verb = "", ...options] = argv;
+      if (![START, HOLD].includes(verb) || basename(program) !== basename(this.#program)) return [];
       const owner = options[options.indexOf(OWNER_FLAG) + 1] ?? "";
       if (dirname(owner) !== this.#vms || !isOurs(pid)) return [];
       const process = findProcess(pid);
-      return process === undefined ? [] : [{ vm: basename(owner), process }];
+      return process === undefined ? [] : [{ vm: basename(owner), verb, process }];
     });
   }
 }

@@ -16,7 +16,7 @@ import { FORWARDING, TOOL_MS } from "#helper/host-network.ts";
 import { NetworkHolders } from "#helper/network-holder.ts";
 import { bandwidthCommand, guestProgram, packetLimitProgram } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
-import { NO_DOMAINS, pastaArguments, PASTA_ADDRESS, splicedProgram } from "#helper/pasta-program.ts";
+import { NO_DOMAINS, pastaArguments, PASTA_ADDRESS, publishedProgram } from "#helper/pasta-program.ts";
 import { POLICY_NUMBER_MAX, policyProgram, UPLINK } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import {
@@ -59,12 +59,13 @@ export class PastaNetworks implements GuestNetworks {
     await this.remove(id, signal);
     try {
       const holder = await this.#holders.start(id, signal);
-      const { publish = [], limit } = network;
+      const { mac, policy, publish = [], limit } = network;
       await allEnded([connectUplink(holder, network, signal), makeCard(holder, signal)]);
-      const rules = guestProgram(network, namesOf(network), PASTA_ADDRESS.guest, this.#nextNumber());
+      const names = namesOf(network);
+      const rules = guestProgram({ mac, policy }, names, PASTA_ADDRESS.guest, this.#nextNumber());
       const switches = [FORWARDING, ...(publish.length === 0 ? [] : [LOOPBACK_SWITCH])];
       await allEnded([
-        inside(holder, ["nft", "-f", "-"], `${rules}${splicedProgram(publish)}`, signal),
+        inside(holder, ["nft", "-f", "-"], `${rules}${publishedProgram(publish)}`, signal),
         inside(holder, ["tee", ...switches], "1\n", signal),
       ]);
       if (limit !== undefined) await this.setLimit(id, limit, signal);

@@ -39,12 +39,20 @@ export function pastaArguments(publish: readonly PublishedPort[]): string[] {
   ].flat();
 }
 
-function forwardOf({ address, hostPort, guestPort }: PublishedPort): string {
-  return `${address === "0.0.0.0" ? "" : `${address}/`}${hostPort}:${guestPort}`;
+/**
+ * Forwards a port to the same one in the namespace, where nftables translate it: pasta 2023-03-09 of Debian 12 loses the
+ * answers to UDP from the host's loopback when it translates ports itself.
+ */
+function forwardOf({ address, hostPort }: PublishedPort): string {
+  return `${address === "0.0.0.0" ? "" : `${address}/`}${hostPort}`;
 }
 
-/** pasta has one table from ports of the host to those of the guest, whatever their addresses are. */
-function checkTargets(publish: readonly PublishedPort[]): void {
+/**
+ * Refuses ports that lead to several ones of the guest: a packet in the namespace does not tell the address of the host
+ * that it came to.
+ * @throws HearthError `input.invalid`
+ */
+export function checkTargets(publish: readonly PublishedPort[]): void {
   for (const { protocol, hostPort, guestPort } of publish) {
     const other = publish.find(
       (one) => one.protocol === protocol && one.hostPort === hostPort && one.guestPort !== guestPort,
@@ -59,21 +67,30 @@ function checkTargets(publish: readonly PublishedPort[]): void {
 }
 
 /**
- * Returns the program for connections from the host's loopback. pasta opens those itself in the namespace, to an address
- * of its own; the guest sees them come from its gateway. Empty if no ports are published.
+ * Returns the program that publishes ports of the guest. pasta sends packets of other hosts through the uplink, with the
+ * addresses that they have. Connections from the host's loopback it opens itself in the namespace, to an address of its
+ * own; the guest sees them come from its gateway. Empty if no ports are published.
  */
-export function splicedProgram(publish: readonly PublishedPort[]): string {
+export function publishedProgram(publish: readonly PublishedPort[]): string {
   if (publish.length === 0) return "";
   const { tap, guest, gateway } = INSIDE;
   const own = `{ 127.0.0.0/8, ${PASTA_ADDRESS.guest} }`;
-  const toGuest = publish.map(
-    ({ protocol, guestPort }) => `    ip daddr ${own} ${protocol} dport ${guestPort} dnat ip to ${guest}`,
-  );
+  const toGuest = (from: string): string[] => {
+    const rules = publish.map(
+      ({ protocol, hostPort, guestPort }) =>
+        `    ${from} ${protocol} dport ${hostPort} dnat ip to ${guest}:${guestPort}`,
+    );
+    return [...new Set(rules)];
+  };
   return [
-    "table inet hearth_spliced {",
+    "table inet hearth_published {",
+    "  chain from_outside {",
+    "    type nat hook prerouting priority dstnat; policy accept;",
+    ...toGuest(`iifname "${UPLINK}" ip daddr ${PASTA_ADDRESS.guest}`),
+    "  }",
     "  chain from_pasta {",
     "    type nat hook output priority -100; policy accept;",
-    ...new Set(toGuest),
+    ...toGuest(`ip daddr ${own}`),
     "  }",
     "  chain to_guest {",
     "    type nat hook postrouting priority srcnat; policy accept;",

@@ -122,6 +122,11 @@ export function readEnvironment(pid: number): Readonly<Record<string, string>> {
   return Object.fromEntries(entries);
 }
 
+/** Returns the interfaces in the network namespace of a process, see proc_pid_net(5), if this user may read them. */
+export function readNetDev(pid: number): string | undefined {
+  return readProc(`/proc/${pid}/net/dev`);
+}
+
 function uidsByPid(): { pid: number; uids: number[] }[] {
   return listPids().flatMap((pid) => {
     const uids = readUids(pid);

@@ -1,5 +1,6 @@
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
+import { checkTargets } from "#helper/pasta-program.ts";
 import { domainOf } from "#model/network-policy.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
@@ -27,6 +28,7 @@ export function checkNetwork({ limitations }: Pick<Host, "limitations">, spec: V
   const hint = "Use --network user, which has less isolation, or none.";
   if (limitations.network !== undefined)
     throw new HearthError("feature.missing", limitations.network, { hint });
+  if (limitations.uid !== undefined) checkTargets(publish);
   if (limitations.domains !== undefined && policy?.rules.some((rule) => domainOf(rule) !== undefined))
     throw new HearthError("feature.missing", limitations.domains, {
       hint: "Allow networks (--allow-cidr), or run hearthd beside a helper that is root: docs/helper.md.",
