@@ -28,7 +28,7 @@ export function findLimitations(isRoot: boolean, cgroups: string): Limitations {
 function findNetworkGap(): string | undefined {
   const without = (gap: string): string =>
     `VMs have no network of their own, because hearthd does not run as root, and ${gap}.`;
-  if (findProgram("pasta") === undefined) return without("pasta is not installed (apt-get install passt)");
+  if (findProgram("pasta") === undefined) return without("pasta is not installed");
   try {
     accessSync(TUN_DEVICE, constants.R_OK | constants.W_OK);
     return undefined;

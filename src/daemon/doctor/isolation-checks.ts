@@ -37,11 +37,12 @@ function checkNetworks({ limitations }: Host): DoctorCheck {
   const name = "networks";
   const missing = NETWORK_PROGRAMS.find((program) => findProgram(program) === undefined);
   if (limitations.network !== undefined) {
-    const fix = "Run hearthd as root, or beside a helper that is root: docs/helper.md.";
+    const fix = `${missingTool("pasta").hint}, or run hearthd beside a helper that is root: docs/helper.md.`;
     return { name, verdict: "warn", found: limitations.network, fix };
   }
+  const by = limitations.domains === undefined ? "" : ", connected by pasta; policies have no domains";
   if (missing === undefined)
-    return { name, verdict: "pass", found: "a namespace for each VM with --network nat" };
+    return { name, verdict: "pass", found: `a namespace for each VM with --network nat${by}` };
   const { message, hint } = missingTool(missing);
   return { name, verdict: "warn", found: message, fix: hint };
 }
