@@ -1,11 +1,13 @@
 /** Describes what makes the networks of VMs. Which one does follows from the rights of the privileged port. */
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
-import type { NetworkListing } from "#helper/privileged-port.ts";
+import type { Limitations, NetworkListing } from "#helper/privileged-port.ts";
 import type { LaunchNetwork } from "#jail/vmm-launch.ts";
 import type { VmId } from "#model/ids.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 export interface GuestNetworks {
+  /** Says what networks lack here; undefined: nothing. */
+  readonly gaps?: Pick<Limitations, "network" | "domains">;
   /**
    * Makes the VM's namespace, with its policy and a TAP device that its VMM may open. Removes what the VM had before.
    * @throws HearthError `input.invalid`, `feature.missing`, `host.tool_missing`, `host.tool_failed`,

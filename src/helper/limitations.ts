@@ -1,40 +1,30 @@
 /** Finds what the privileged port cannot do on this host, and checks the limits that it sets. */
-import { accessSync, constants } from "node:fs";
 import { errorChain, HearthError } from "#base/error.ts";
 import { CGROUP_PARENT } from "#helper/helper-roots.ts";
-import { NO_DOMAINS } from "#helper/pasta-program.ts";
 import type { Limitations } from "#helper/privileged-port.ts";
+import type { VerbOptions } from "#helper/privileged-verbs.ts";
 import { missingCgroups, prepareCgroups } from "#host/cgroup.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
-import { findProgram } from "#host/find-program.ts";
 import { LIMITS } from "#model/limits.ts";
 
 const NO_UID =
   "hearthd does not run as root, so the VMM runs with the uid of hearthd, in its own user namespace.";
-const TUN_DEVICE = "/dev/net/tun";
+const NO_GAPS = { network: undefined, domains: undefined };
+const NO_NETWORKS = {
+  network: "VMs have no network of their own, because hearthd does not run as root.",
+  domains: undefined,
+};
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
 
-/** @param cgroups the mount point of the kernel's cgroup v2 tree */
-export function findLimitations(isRoot: boolean, cgroups: string): Limitations {
+export function findLimitations(
+  isRoot: boolean,
+  { roots: { cgroups }, networks }: Pick<VerbOptions, "roots" | "networks">,
+): Limitations {
   return {
     uid: isRoot ? undefined : NO_UID,
     cgroup: isRoot ? findCgroupGap(cgroups) : NO_CGROUP_RIGHT,
-    network: isRoot ? undefined : findNetworkGap(),
-    domains: isRoot ? undefined : NO_DOMAINS,
+    ...(isRoot ? NO_GAPS : (networks?.gaps ?? NO_NETWORKS)),
   };
-}
-
-/** Finds what a network by pasta lacks. Namespaces are those of the jail, which has its own check. */
-function findNetworkGap(): string | undefined {
-  const without = (gap: string): string =>
-    `VMs have no network of their own, because hearthd does not run as root, and ${gap}.`;
-  if (findProgram("pasta") === undefined) return without("pasta is not installed");
-  try {
-    accessSync(TUN_DEVICE, constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch (error) {
-    return without(`its user may not open ${TUN_DEVICE} (${errorChain(error).replace(/\.$/, "")})`);
-  }
 }
 
 /** @throws HearthError `input.invalid` for limits that no VM can have */

@@ -8,15 +8,16 @@
  * changes on the host.
  */
 import { randomInt } from "node:crypto";
+import { accessSync, constants } from "node:fs";
 import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
-import { HearthError } from "#base/error.ts";
+import { errorChain, HearthError } from "#base/error.ts";
 import type { GuestNetworks } from "#helper/guest-networks.ts";
 import { FORWARDING, TOOL_MS } from "#helper/host-network.ts";
 import { NetworkHolders } from "#helper/network-holder.ts";
 import { bandwidthCommand, guestProgram, packetLimitProgram } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
-import { NO_DOMAINS, pastaArguments, PASTA_ADDRESS, publishedProgram } from "#helper/pasta-program.ts";
+import { pastaArguments, PASTA_ADDRESS, publishedProgram } from "#helper/pasta-program.ts";
 import { POLICY_NUMBER_MAX, policyProgram, UPLINK } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import {
@@ -27,6 +28,7 @@ import {
   LISTINGS,
   namesOf,
 } from "#helper/vm-networks.ts";
+import { findProgram } from "#host/find-program.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { runOrThrow } from "#host/run.ts";
 import type { LaunchNetwork } from "#jail/vmm-launch.ts";
@@ -34,11 +36,16 @@ import type { VmId } from "#model/ids.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
+/** The reason why policies have no domains. */
+const NO_DOMAINS =
+  "VMs of a hearthd that does not run as root have no policies with domains: their resolver needs a uid of its own.";
+const TUN_DEVICE = "/dev/net/tun";
 /** hearthd's user in the user namespace, where no other has an id. */
 const OWN_UID = 0;
 
 /** The networks of one hearthd. */
 export class PastaNetworks implements GuestNetworks {
+  readonly gaps = { network: findGap(), domains: NO_DOMAINS };
   readonly #holders: NetworkHolders;
   readonly #user: { readonly uid: number; readonly gid: number };
   #number = randomInt(POLICY_NUMBER_MAX);
@@ -168,4 +175,17 @@ function namespacesOf({ pid }: ProcessRef): {
 /** @throws HearthError `feature.missing` */
 function refuseDomains(enforced: EnforcedPolicy): void {
   if (hasDomains(enforced)) throw new HearthError("feature.missing", NO_DOMAINS);
+}
+
+/** Finds what a network lacks here. Namespaces are those of the jail, which has its own check. */
+function findGap(): string | undefined {
+  const without = (gap: string): string =>
+    `VMs have no network of their own, because hearthd does not run as root, and ${gap}.`;
+  if (findProgram("pasta") === undefined) return without("pasta is not installed");
+  try {
+    accessSync(TUN_DEVICE, constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return without(`its user may not open ${TUN_DEVICE} (${errorChain(error).replace(/\.$/, "")})`);
+  }
 }

@@ -11,12 +11,8 @@ export const PASTA_ADDRESS = {
   netmask: "255.255.255.252",
 } as const;
 
-/** What Ethernet carries: pasta would take larger datagrams than the guest's card. */
+/** The size of packets on Ethernet. pasta would take larger ones than the guest's card. */
 const MTU = 1500;
-
-/** The reason why a policy has no domains. */
-export const NO_DOMAINS =
-  "VMs of a hearthd that does not run as root have no policies with domains: their resolver needs a uid of its own.";
 
 /**
  * Returns the arguments, but for the namespace. Nothing of the host is reached but what the policy allows, and nothing

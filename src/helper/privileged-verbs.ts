@@ -18,7 +18,6 @@ import { isStale, UidLeases } from "#helper/uid-leases.ts";
 import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
 import type { GuestNetworks } from "#helper/guest-networks.ts";
-import { PastaNetworks } from "#helper/pasta-networks.ts";
 import { VmNetworks } from "#helper/vm-networks.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
 import type { VmmPrograms } from "#helper/vmm-programs.ts";
@@ -47,8 +46,8 @@ export type VerbOptions = {
   readonly programs?: VmmPrograms | undefined;
   /** The path of hearth-resolver; by default none, and no policy has domains. */
   readonly resolver?: string | undefined;
-  /** The path of hearth-uplink, for networks without root; by default none. */
-  readonly uplink?: string | undefined;
+  /** Makes the networks of VMs where this process is not root; by default they have none. */
+  readonly networks?: GuestNetworks | undefined;
   /** The tools that may work on disks: names on PATH; by default none. */
   readonly tools?: readonly string[] | undefined;
   /** hearthd's user, who owns the files that no VM has; by default the user of this process. */
@@ -92,10 +91,10 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#files = new VmFiles(options.roots, this.#leases, this.#owner, this.#isRoot);
-    this.#networks = this.#isRoot
-      ? new VmNetworks(options.roots.networks, options.resolver ?? "", (id) => this.#uidOf(id))
-      : new PastaNetworks(options.uplink ?? "", options.roots.vms, this.#owner);
-    this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);
+    this.#networks =
+      options.networks ??
+      new VmNetworks(options.roots.networks, options.resolver ?? "", (id) => this.#uidOf(id));
+    this.#limitations = findLimitations(this.#isRoot, options);
   }
 
   async limitations(): Promise<Limitations> {
