@@ -71,7 +71,7 @@ const NO_CORE_DUMPS = "--core=0";
  * with ENOENT, because neither end is in the jailer's cgroup namespace.
  */
 const NO_CGROUP = "hearth/none";
-/** Disks, sockets, and one for each connection through user-mode networking. */
+/** Disks, and sockets. */
 const OPEN_FILES_MAX = 4096;
 
 /** Returns the command, the program first. */

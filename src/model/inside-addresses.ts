@@ -9,6 +9,8 @@ export const INSIDE = {
   guest: "192.0.0.2",
   gateway: "192.0.0.1",
   prefixLength: 29,
+  /** The name of the card in the guest. */
+  interface: "eth0",
   /** The host's end of the card, in the VM's network namespace. */
   tap: "tap0",
   /** The MAC address of that end: restored guests know it. */

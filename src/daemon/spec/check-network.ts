@@ -25,9 +25,10 @@ export function checkNetwork({ limitations }: Pick<Host, "limitations">, spec: V
       hint: "Use --network nat, or leave the policy out.",
     });
   }
-  const hint = "Use --network user, which has less isolation, or none.";
   if (limitations.network !== undefined)
-    throw new HearthError("feature.missing", limitations.network, { hint });
+    throw new HearthError("feature.missing", limitations.network, {
+      hint: "Use --network none, or see what is missing: hearth doctor",
+    });
   if (limitations.uid !== undefined) checkTargets(publish);
   if (limitations.domains !== undefined && policy?.rules.some((rule) => domainOf(rule) !== undefined))
     throw new HearthError("feature.missing", limitations.domains, {
@@ -37,6 +38,6 @@ export function checkNetwork({ limitations }: Pick<Host, "limitations">, spec: V
   throw new HearthError(
     "feature.missing",
     "network: nat takes a jail, because its card belongs to the uid of the VM.",
-    { hint: "Leave --no-jail out, or use --network user." },
+    { hint: "Leave --no-jail out, or use --network none." },
   );
 }

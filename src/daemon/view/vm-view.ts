@@ -7,7 +7,6 @@ import { DEFAULTS } from "#model/defaults.ts";
 import type { VmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import type { Network } from "#model/vm-spec.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The limit for a driver to report its features. */
@@ -92,7 +91,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
     restoredFrom: handle?.snapshot,
     isolation: { ...spec.isolation },
     isolationInForce: shownIsolation(handle),
-    caveats: [...caveatsOf(known.features, spec.network, handle), ...(handle?.isolation?.gaps ?? [])],
+    caveats: [...caveatsOf(known.features, handle), ...(handle?.isolation?.gaps ?? [])],
     guestWarnings: [...(handle?.guestWarnings ?? [])],
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
@@ -118,16 +117,10 @@ function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {
   return { ...shown, networkNamespace: network.kind !== "host", gaps: [...inForce.gaps] };
 }
 
-function caveatsOf(
-  features: DriverFeatures | undefined,
-  network: Network,
-  handle: VmHandle | undefined,
-): string[] {
+function caveatsOf(features: DriverFeatures | undefined, handle: VmHandle | undefined): string[] {
   if (features === undefined) return [];
-  const ofNetwork = features.networkCaveats[network];
   return [
     ...features.caveats,
-    ...(ofNetwork === undefined ? [] : [ofNetwork]),
     ...(handle?.snapshot === undefined ? [] : (features.snapshots?.caveats ?? [])),
   ];
 }
