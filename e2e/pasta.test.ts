@@ -23,6 +23,7 @@ describe("a VM with --network nat of a hearthd that is not root", { skip }, () =
 
   before(async () => {
     await internet.start();
+    await bed.until(async () => !(await hostState()).includes("NO-CARRIER"));
     emptyHost = await hostState();
     await internet.startDaemon(bed);
     await bed.ok(["run", "-d", "--name", "web", "--cold", ...SMALL, "debian", "--", "sleep", "100000"]);
@@ -233,11 +234,11 @@ describe("a VM with --network nat of a hearthd that is not root", { skip }, () =
   /** Finds the processes of this bed's networks, while these are there. */
   function networkParts(): { program: string; ref: ProcessRef }[] {
     const holders = networkProcesses(bed.dir);
-    const namespaces = holders.map((pid) => `/proc/${pid}/ns/net`);
+    const namespaces = new Set(holders.map((pid) => `/proc/${pid}/ns/net`));
     return listCommands().flatMap(({ pid, argv }) => {
       const isHolder = holders.includes(pid);
       const ref = findProcess(pid);
-      if (ref === undefined || !(isHolder || argv.some((word) => namespaces.includes(word)))) return [];
+      if (ref === undefined || !(isHolder || argv.some((word) => namespaces.has(word)))) return [];
       return [{ program: isHolder ? "hearth-uplink" : (argv[0] ?? ""), ref }];
     });
   }

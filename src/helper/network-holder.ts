@@ -3,13 +3,12 @@
  * agent/internal/uplink. The process is the only record of the network. It runs on without hearthd, and what runs in its
  * PID namespace ends with it.
  */
-import { statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { TOOL_MS } from "#helper/host-network.ts";
 import { findProgram } from "#host/find-program.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findProcess, listCommands, readUids } from "#host/procfs.ts";
+import { findProcess, listCommands, readUids, sharesRoot } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { missingTool, runOrThrow } from "#host/run.ts";
 import type { VmId } from "#model/ids.ts";
@@ -74,7 +73,7 @@ export class NetworkHolders {
     return listCommands().flatMap(({ pid, argv }) => {
       const [program = "", verb = "", ...options] = argv;
       if (![START, HOLD].includes(verb) || basename(program) !== basename(this.#program)) return [];
-      const owner = options[options.indexOf(OWNER_FLAG) + 1] ?? "";
+      const owner = options[0] === OWNER_FLAG ? (options[1] ?? "") : "";
       if (dirname(owner) !== this.#vms || !isOurs(pid)) return [];
       const process = findProcess(pid);
       return process === undefined ? [] : [{ vm: basename(owner), verb, process }];
@@ -85,9 +84,5 @@ export class NetworkHolders {
 /** Tells whether a process has the uid and the root directory of this one. */
 function isOurs(pid: number): boolean {
   const uids = readUids(pid);
-  if (uids.length === 0 || uids.some((uid) => uid !== process.geteuid?.())) return false;
-  const [theirs, own] = [`/proc/${pid}/root/`, "/"].map((path) =>
-    statSync(path, { bigint: true, throwIfNoEntry: false }),
-  );
-  return theirs !== undefined && theirs.dev === own?.dev && theirs.ino === own.ino;
+  return uids.length > 0 && uids.every((uid) => uid === process.geteuid?.()) && sharesRoot(pid);
 }
