@@ -27,7 +27,7 @@ export function checkNetwork({ limitations }: Pick<Host, "limitations">, spec: V
   }
   if (limitations.network !== undefined)
     throw new HearthError("feature.missing", limitations.network, {
-      hint: "Use --network none, or see what is missing: hearth doctor",
+      hint: "`hearth doctor` says how to change that. Or use --network none.",
     });
   if (limitations.uid !== undefined) checkTargets(publish);
   if (limitations.domains !== undefined && policy?.rules.some((rule) => domainOf(rule) !== undefined))
