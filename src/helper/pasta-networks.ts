@@ -67,7 +67,8 @@ export class PastaNetworks implements GuestNetworks {
     try {
       const holder = await this.#holders.start(id, signal);
       const { mac, policy, publish = [], limit } = network;
-      await allEnded([connectUplink(holder, network, signal), makeCard(holder, signal)]);
+      await startPasta(holder, network, signal);
+      await makeLinks(holder, signal);
       const names = namesOf(network);
       const rules = guestProgram({ mac, policy }, names, PASTA_ADDRESS.guest, this.#nextNumber());
       const switches = [FORWARDING, ...(publish.length === 0 ? [] : [LOOPBACK_SWITCH])];
@@ -132,14 +133,15 @@ export class PastaNetworks implements GuestNetworks {
 const LOOPBACK_SWITCH = `/proc/sys/net/ipv4/conf/${INSIDE.tap}/route_localnet`;
 
 /** Starts pasta, which returns when the uplink exists, and runs on in the PID namespace of the holder. */
-async function connectUplink(holder: ProcessRef, { publish }: GuestNetwork, signal: AbortSignal) {
+async function startPasta(holder: ProcessRef, { publish }: GuestNetwork, signal: AbortSignal) {
   const { net, user, pid } = namespacesOf(holder);
   const argv = [`--user=${user}`, "--preserve-credentials", `--pid=${pid}`, "--", "pasta"];
   const options = { timeoutMs: TOOL_MS, signal };
   await runOrThrow("nsenter", [...argv, ...pastaArguments(publish ?? []), "--netns", net], options);
 }
 
-async function makeCard(holder: ProcessRef, signal: AbortSignal): Promise<void> {
+/** Makes the card, and sets up the uplink. pasta would give it other addresses on a host without a network. */
+async function makeLinks(holder: ProcessRef, signal: AbortSignal): Promise<void> {
   const { tap, gateway, gatewayMac, prefixLength } = INSIDE;
   const commands = [
     "link set lo up",
@@ -147,6 +149,9 @@ async function makeCard(holder: ProcessRef, signal: AbortSignal): Promise<void> 
     `link set ${tap} address ${gatewayMac}`,
     `addr add ${gateway}/${prefixLength} dev ${tap}`,
     `link set ${tap} up`,
+    `addr add ${PASTA_ADDRESS.guest}/${PASTA_ADDRESS.prefixLength} dev ${UPLINK}`,
+    `link set ${UPLINK} up`,
+    `route add default via ${PASTA_ADDRESS.gateway} dev ${UPLINK}`,
   ];
   await inside(holder, ["ip", "-batch", "-"], `${commands.join("\n")}\n`, signal);
 }

@@ -23,7 +23,7 @@ test("pasta forwards published ports to the same ones of the namespace, which tr
   assert.deepEqual(valuesOf(argv, "--tcp-ports"), ["127.0.0.1/8080", "192.0.2.1/8081"]);
   assert.deepEqual(valuesOf(argv, "--udp-ports"), ["5353"]);
   const program = publishedProgram([WEB, NAMES]);
-  for (const from of ['iifname "uplink" ip daddr 198.18.0.2', "ip daddr { 127.0.0.0/8, 198.18.0.2 }"]) {
+  for (const from of ['iifname "uplink"', "ip daddr { 127.0.0.0/8, 198.18.0.2 }"]) {
     assert.ok(program.includes(`${from} tcp dport 8080 dnat ip to 192.0.0.2:80\n`), from);
     assert.ok(program.includes(`${from} udp dport 5353 dnat ip to 192.0.0.2:53\n`), from);
   }

@@ -8,6 +8,7 @@ import type { PublishedPort } from "#model/published-port.ts";
 export const PASTA_ADDRESS = {
   guest: "198.18.0.2",
   gateway: "198.18.0.1",
+  prefixLength: 30,
   netmask: "255.255.255.252",
 } as const;
 
@@ -27,7 +28,7 @@ export function pastaArguments(publish: readonly PublishedPort[]): string[] {
     return ports.length === 0 ? [flag, "none"] : ports.flatMap((port) => [flag, forwardOf(port)]);
   });
   return [
-    ["--quiet", "--ipv4-only", "--config-net", "--ns-ifname", UPLINK, "--mtu", String(MTU)],
+    ["--quiet", "--ipv4-only", "--ns-ifname", UPLINK, "--mtu", String(MTU)],
     ["--address", PASTA_ADDRESS.guest, "--netmask", PASTA_ADDRESS.netmask],
     ["--gateway", PASTA_ADDRESS.gateway, "--no-map-gw"],
     ["--no-dhcp", "--no-ndp", "--no-dhcpv6", "--no-ra"],
@@ -71,6 +72,7 @@ export function publishedProgram(publish: readonly PublishedPort[]): string {
   if (publish.length === 0) return "";
   const { tap, guest, gateway } = INSIDE;
   const own = `{ 127.0.0.0/8, ${PASTA_ADDRESS.guest} }`;
+  // On a host without a network, pasta sends to another address than the uplink's.
   const toGuest = (from: string): string[] => {
     const rules = publish.map(
       ({ protocol, hostPort, guestPort }) =>
@@ -82,7 +84,7 @@ export function publishedProgram(publish: readonly PublishedPort[]): string {
     "table inet hearth_published {",
     "  chain from_outside {",
     "    type nat hook prerouting priority dstnat; policy accept;",
-    ...toGuest(`iifname "${UPLINK}" ip daddr ${PASTA_ADDRESS.guest}`),
+    ...toGuest(`iifname "${UPLINK}"`),
     "  }",
     "  chain from_pasta {",
     "    type nat hook output priority -100; policy accept;",
