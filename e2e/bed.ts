@@ -35,6 +35,7 @@ import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
 import { environment, hasTemplates, linkTemplates } from "./templates.ts";
 import { testedQemu } from "./tested-qemu.ts";
+import { networkProcesses } from "./vm-namespace.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 /** Any VM of the suite boots in much less; this ends a test that hangs. */
@@ -291,7 +292,8 @@ export class Bed {
     const daemon = this.daemon();
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);
     await this.#lastApart?.ended; // Its helper ends with it.
-    for (const vmm of [...this.vmms(), ...this.launchers()]) await endProcess(vmm, 0, deadline);
+    const holders = networkProcesses(this.dir).flatMap((pid) => findProcess(pid) ?? []);
+    for (const left of [...this.vmms(), ...this.launchers(), ...holders]) await endProcess(left, 0, deadline);
     rmSync(this.dir, { recursive: true, force: true });
   }
 
