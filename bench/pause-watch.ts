@@ -7,39 +7,36 @@ import { createSocket } from "node:dgram";
 import type { Socket } from "node:dgram";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { USER_NETWORK } from "#network/user-network.ts";
 import type { HearthHome } from "./hearth-home.ts";
 
-/** QEMU's user-mode network takes the gateway's address for the host's own loopback. */
 const LOOPBACK = "127.0.0.1";
+/** The port of the guest that is published. */
+const GUEST_PORT = 9;
 const FIRST_TICK_MS = 30_000;
 /** For the tick that ends a pause which began just before the work was done. */
 const LAST_TICK_MS = 1_000;
 const POLL_MS = 5;
 
-/** For a VM with a user network. Its copies tick, too, from ports of their own, and are not heard. */
+/** For a VM with `watchFlags`. Its copies tick, too, and are not heard: they have no published port. */
 export class PauseWatch implements Disposable {
   readonly #socket: Socket;
-  #source: number | undefined;
   #ticksMs: number[] = [];
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    socket.on("message", (_bytes, { port }) => {
-      this.#source ??= port;
-      if (port === this.#source) this.#ticksMs.push(performance.now());
-    });
+    socket.on("message", () => this.#ticksMs.push(performance.now()));
   }
 
-  /** Resolves when the VM ticks. */
-  static async start(home: HearthHome, vm: string): Promise<PauseWatch> {
+  /** Resolves when the VM ticks, whose port is published at `port` of the host. */
+  static async start(home: HearthHome, vm: string, port: number): Promise<PauseWatch> {
     const socket = createSocket("udp4");
     const watch = new PauseWatch(socket);
-    socket.bind(0, LOOPBACK);
-    await once(socket, "listening");
-    const program = tickProgram(socket.address().port);
-    await home.hearth("exec", "--detach", vm, "--", "perl", "-e", program);
-    await watch.#untilTick(0, FIRST_TICK_MS);
+    socket.connect(port, LOOPBACK);
+    await once(socket, "connect");
+    socket.on("error", () => {}); // Nothing listens in the guest yet.
+    await home.hearth("exec", "--detach", vm, "--", "perl", "-e", TICK_PROGRAM);
+    const asking = setInterval(() => socket.send("go"), POLL_MS);
+    await watch.#untilTick(0, FIRST_TICK_MS).finally(() => clearInterval(asking));
     return watch;
   }
 
@@ -70,11 +67,19 @@ export function longestGap(times: readonly number[]): number {
   return Math.max(0, ...times.slice(1).map((time, index) => time - (times[index] ?? time)));
 }
 
-/** An emulated guest wakes up every 4 ms at best. */
-function tickProgram(port: number): string {
-  return [
-    "use IO::Socket::INET; use Time::HiRes;",
-    `my $to = IO::Socket::INET->new(Proto => "udp", PeerAddr => "${USER_NETWORK.gateway}:${port}") or die;`,
-    'while (1) { send($to, "x", 0); Time::HiRes::usleep(1000) }',
-  ].join(" ");
+/** Sends to whoever has asked first. An emulated guest wakes up every 4 ms at best. */
+const TICK_PROGRAM = [
+  "use IO::Socket::INET; use Time::HiRes;",
+  `my $port = IO::Socket::INET->new(Proto => "udp", LocalPort => ${GUEST_PORT}) or die; $port->recv(my $asked, 9);`,
+  'while (1) { $port->send("x"); Time::HiRes::usleep(1000) }',
+].join(" ");
+
+/** Finds a free port of the host, and returns it with the flags of a VM that is watched there. */
+export async function watchFlags(): Promise<{ readonly port: number; readonly flags: readonly string[] }> {
+  const socket = createSocket("udp4").bind(0, LOOPBACK);
+  await once(socket, "listening");
+  const { port } = socket.address();
+  socket.close();
+  await once(socket, "close");
+  return { port, flags: ["--publish", `${port}:${GUEST_PORT}/udp`] };
 }

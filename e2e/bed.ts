@@ -35,6 +35,7 @@ import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
 import { environment, hasTemplates, linkTemplates } from "./templates.ts";
 import { testedQemu } from "./tested-qemu.ts";
+import { networkProcesses } from "./vm-namespace.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 /** Any VM of the suite boots in much less; this ends a test that hangs. */
@@ -61,6 +62,8 @@ export type BedOptions = {
   readonly hostQemu?: boolean | undefined;
   /** hearthd is a user without rights, beside a helper that is root; as the run says unless told. */
   readonly apart?: boolean | undefined;
+  /** hearthd is a user without rights, and has no helper. The test starts it with `PrivateInternet.startDaemon`. */
+  readonly alone?: boolean | undefined;
 };
 
 export class Bed {
@@ -73,6 +76,8 @@ export class Bed {
   readonly program = join(ROOT, "bin/hearth.ts");
   /** Whether hearthd is a user without rights, beside a helper. */
   readonly isApart: boolean;
+  /** The user of a hearthd without a helper, if it is not the test's. */
+  readonly user: typeof APART | undefined;
   #starting: Promise<ApartHearthd> | undefined;
   #lastApart: ApartHearthd | undefined;
   readonly #usesTemplates: boolean;
@@ -81,20 +86,23 @@ export class Bed {
   readonly #templates: readonly string[];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
-  constructor({ config = "", warm, hostQemu = false, apart = isApart() }: BedOptions = {}) {
+  constructor(options: BedOptions = {}) {
+    const { config = "", warm, hostQemu = false, alone = false, apart = !alone && isApart() } = options;
+    const isUsers = apart || alone;
     this.isApart = apart;
-    this.uid = apart ? APART.uid : (process.geteuid?.() ?? 0);
+    this.user = alone ? APART : undefined;
+    this.uid = isUsers ? APART.uid : (process.geteuid?.() ?? 0);
     this.#hostQemu = hostQemu;
     this.#usesTemplates = warm === undefined && !hostQemu && hasTemplates();
     // Short, because socket paths hold 107 bytes.
     this.dir = mkdtempSync("/tmp/hb-");
     const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
     mkdirSync(cache, { recursive: true });
-    this.env = environment(this.dir, apart ? join(this.dir, "cache") : cache);
+    this.env = environment(this.dir, isUsers ? join(this.dir, "cache") : cache);
     this.dirs = hearthDirs(this.env, this.dir);
     this.configure(config, warm === true || this.#usesTemplates);
     this.#templates = this.#usesTemplates ? linkTemplates(this.dirs) : [];
-    if (apart) this.#giveToUser(join(cache, "hearth"));
+    if (isUsers) this.#giveToUser(join(cache, "hearth"));
     after(() => this.clear());
   }
 
@@ -284,7 +292,8 @@ export class Bed {
     const daemon = this.daemon();
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);
     await this.#lastApart?.ended; // Its helper ends with it.
-    for (const vmm of [...this.vmms(), ...this.launchers()]) await endProcess(vmm, 0, deadline);
+    const holders = networkProcesses(this.dir).flatMap((pid) => findProcess(pid) ?? []);
+    for (const left of [...this.vmms(), ...this.launchers(), ...holders]) await endProcess(left, 0, deadline);
     rmSync(this.dir, { recursive: true, force: true });
   }
 

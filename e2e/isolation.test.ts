@@ -347,16 +347,6 @@ describe("each flag removes its own part of the isolation", () => {
     const { found } = await foundWith("--no-jail", "--no-pid-ns");
     assert.deepEqual([found.namespaces, found.seccomp, found.coreDumps], [[], ["2"], NO_DUMPS]);
   });
-
-  test("--network user in the network namespace of the host namespace, and show says so", async () => {
-    const { vm, found } = await foundWith("--network", "user");
-    assert.deepEqual(
-      found.namespaces,
-      whole.namespaces.filter((name) => name !== "net"),
-    );
-    assert.equal(vm.isolationInForce?.networkNamespace, false);
-    assert.ok(vm.caveats.some((sentence) => /in the network namespace of the host/.test(sentence)));
-  });
 });
 
 describe("state that somebody has tampered with", () => {

@@ -76,7 +76,7 @@ describe("--disk-limit", { concurrency: false }, () => {
   });
 });
 
-test("--net-limit is refused before anything is made: QEMU's user network has none", async () => {
+test("--net-limit is refused before anything is made for a VM without a network", async () => {
   const refused = await bed.hearth(["create", "--name", "other", "--net-limit", "bw=1M/s", "debian"]);
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /error: net-limit: .*limit a network card/);

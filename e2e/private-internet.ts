@@ -11,6 +11,7 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { findResolver } from "#host/resolver.ts";
+import { becomeUser } from "#testing/apart-hearthd.ts";
 import type { Bed } from "./bed.ts";
 import { runCli } from "./run-cli.ts";
 import type { CliResult } from "./run-cli.ts";
@@ -61,9 +62,10 @@ export class PrivateInternet implements Disposable {
     return run(["nsenter", `--net=/proc/${this.#internet}/ns/net`, ...argv], {});
   }
 
-  /** Starts hearthd on the host. */
-  async startDaemon(bed: Pick<Bed, "program" | "env">): Promise<void> {
-    await this.onHost([process.execPath, bed.program, "daemon", "start"], { env: bed.env });
+  /** Starts hearthd on the host, as the user of the bed. */
+  async startDaemon(bed: Pick<Bed, "program" | "env"> & Partial<Pick<Bed, "user">>): Promise<void> {
+    const become = bed.user === undefined ? [] : becomeUser(bed.user);
+    await this.onHost([...become, process.execPath, bed.program, "daemon", "start"], { env: bed.env });
   }
 
   /** Runs a command on the host that must succeed, and returns its stdout. */

@@ -1,13 +1,21 @@
 /** The network namespace of a VM of a `PrivateInternet`, as its host sees it. */
+import { listCommands } from "#host/procfs.ts";
 import type { PrivateInternet } from "./private-internet.ts";
 
 export class VmNamespace {
   readonly #internet: PrivateInternet;
   readonly #path: string;
 
-  constructor(internet: PrivateInternet, vmId: string) {
+  constructor(internet: PrivateInternet, vmId: string, path = `/run/hearth/netns/${vmId}`) {
     this.#internet = internet;
-    this.#path = `/run/hearth/netns/${vmId}`;
+    this.#path = path;
+  }
+
+  /** Returns the namespace of a VM whose hearthd is not root. */
+  static held(internet: PrivateInternet, vmId: string): VmNamespace {
+    const [holder] = networkProcesses(vmId);
+    if (holder === undefined) throw new Error(`${vmId} has no network`);
+    return new VmNamespace(internet, vmId, `/proc/${holder}/ns/net`);
   }
 
   /** Runs a command that must succeed, and returns its stdout. */
@@ -34,4 +42,14 @@ export class VmNamespace {
       [Symbol.asyncDispose]: async () => void (await this.run(["nft", "delete", "table", "inet", "counted"])),
     };
   }
+}
+
+/** Returns the pids of what holds and connects the networks of VMs without root: those below this directory, or this VM. */
+export function networkProcesses(of: string): number[] {
+  return listCommands()
+    .filter(({ argv: [program = "", verb = "", ...options] }) => {
+      const isHolder = program.includes("hearth-uplink-") && verb === "hold";
+      return isHolder && options.some((option) => option.includes(of));
+    })
+    .map(({ pid }) => pid);
 }

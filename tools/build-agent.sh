@@ -24,7 +24,7 @@ for arch in ${*:-x86_64 aarch64}; do
     aarch64) goarch=arm64 ;;
     *) echo "error: no agent is built for $arch; only for x86_64 and aarch64." >&2; exit 2 ;;
   esac
-  for program in hearth-agent hearth-netns hearth-resolver; do
+  for program in hearth-agent hearth-netns hearth-resolver hearth-uplink; do
     out=$root/build/agent/$program-$arch
     flags="-s -w -X main.version=$version"
     if [ "$program" = hearth-agent ]; then flags="$flags -X runtime.godebugDefault=$godebug"; fi

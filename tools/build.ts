@@ -11,7 +11,7 @@ import { dirname, join, relative } from "node:path";
 import { run } from "#host/run.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const AGENTS = ["hearth-agent", "hearth-netns", "hearth-resolver"].flatMap((name) => [
+const AGENTS = ["hearth-agent", "hearth-netns", "hearth-resolver", "hearth-uplink"].flatMap((name) => [
   `${name}-x86_64`,
   `${name}-aarch64`,
 ]);

@@ -69,7 +69,7 @@ function cellOf(table: Rows, title: string, column: string): string {
 
 /** The oldest that are supported in Debian: bookworm's QEMU, and the Firecracker that the lab has. */
 function featureTable(): Rows {
-  const qemu = { version: "7.2.0", userNetwork: true, firmware: { qboot: "", dataDirs: [] } };
+  const qemu = { version: "7.2.0", firmware: { qboot: "", dataDirs: [] } };
   const found = { ok: true, program: "", jailer: "", version: "1.12.1", source: "path" } as const;
   const firecracker = firecrackerFeatures({ ...found, ownerUid: 0, mode: 0o755 }, "works");
   return transpose([

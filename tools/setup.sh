@@ -73,7 +73,7 @@ missing_packages() {
   if [ "$1" = all ]; then
     wanted="$wanted $qemu qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils zstd:zstd
       cpio:cpio depmod:kmod newuidmap:uidmap mount:mount bwrap:bubblewrap git:git strace:strace
-      ip:iproute2 nft:nftables"
+      ip:iproute2 nft:nftables pasta:passt"
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || printf '%s ' debian-archive-keyring
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf '%s ' ca-certificates
     # For Go, and for the lab's Firecracker.

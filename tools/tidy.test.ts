@@ -22,6 +22,7 @@ const MAY_START_PROGRAMS: Readonly<Record<string, string>> = {
   "src/cli/until-gone.test.ts": "waits for the ends of processes of its own",
   "src/base/exit-process.test.ts": "is about how a process of its own ends",
   "src/testing/apart-hearthd.ts": "starts hearthd and its helper with the ends of one socket",
+  "src/testing/pasta-scenarios.ts": "kills a process of its own while it makes a network",
   "src/testing/port-pair.ts": "starts the helper with a socket as its fd 3",
   "tools/dev.ts": "hands the terminal to the tools that it runs, which the door never does",
 };

@@ -1,6 +1,6 @@
 import type { Line } from "../line.ts";
 import { interleave, median } from "../pairs.ts";
-import { PauseWatch } from "../pause-watch.ts";
+import { PauseWatch, watchFlags } from "../pause-watch.ts";
 import type { Row } from "../row.ts";
 import { MEMORY, Template } from "../template.ts";
 
@@ -9,7 +9,7 @@ const VM = "bench-pause";
 const COPY = "bench-pause-copy";
 const SNAPSHOT = "bench-pause-saved";
 /** The guest is heard over its network. */
-const FLAGS = [...MEMORY, "--network", "user"];
+const FLAGS = [...MEMORY, "--network", "nat"];
 const QUIET_MS = 3_000;
 
 /** Measures how long an idle VM is paused by a fork, and by a snapshot. */
@@ -17,9 +17,10 @@ export const PAUSE: Row = {
   name: "pause",
   async run({ home, pairs, say }) {
     const template = await Template.build(home, FLAGS);
-    await home.hearth("create", "--name", VM, ...FLAGS, "debian");
+    const { port, flags } = await watchFlags();
+    await home.hearth("create", "--name", VM, ...FLAGS, ...flags, "debian");
     await template.assertUsed();
-    using watch = await PauseWatch.start(home, VM);
+    using watch = await PauseWatch.start(home, VM, port);
     const fork = async (): Promise<number> => {
       const pauseMs = await watch.during(() => home.hearth("fork", "--name", COPY, VM));
       await home.hearth("rm", "-f", COPY);

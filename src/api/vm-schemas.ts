@@ -77,7 +77,7 @@ export const createVmSchema = z
       .enum(NETWORKS)
       .optional()
       .describe(
-        "none: no network; nat: a network namespace of its own, which reaches public addresses only; user: outgoing connections to all that the host reaches, through the VMM (default: none)",
+        "none: no network; nat: a network namespace of its own, which reaches public addresses only (default: none)",
       ),
     policy: policySchema.optional().openapi({
       description: "What the guest may reach, with network nat (default: public addresses)",

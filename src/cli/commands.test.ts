@@ -260,7 +260,7 @@ test("the completion offers commands, flags, choices, and VMs by name", async (t
   assert.deepEqual(await offers("image", ""), ["ls", "build", "show", "rm"]);
   assert.deepEqual(await offers("stop", ""), ["web"]);
   assert.deepEqual(await offers("stop", "web", "--t"), ["--time"]);
-  assert.deepEqual(await offers("run", "--network", ""), ["none", "nat", "user", "allow-all", "deny-all"]);
+  assert.deepEqual(await offers("run", "--network", ""), ["none", "nat", "allow-all", "deny-all"]);
   for (const start of ["--", "-", "--m"]) {
     const flags = await offers("run", start);
     assert.ok(flags.includes("--memory"), start);

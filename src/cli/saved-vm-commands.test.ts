@@ -203,13 +203,13 @@ const WARM = { config: "warm.enabled = true" };
 test("template build takes the flags of VMs, and prints the template's id", async (t) => {
   const served = await serveDaemon(t, WARM);
   served.host.machine.snapshotBytes = 120 * 2 ** 20;
-  const words = ["template", "build", "--cpus", "1", "--memory", "512M", "--network", "user", "--no-jail"];
+  const words = ["template", "build", "--cpus", "1", "--memory", "512M", "--network", "nat", "--no-cgroup"];
   const { code, stdout, stderr } = await runCli(served, [...words, "debian"]);
   const [template] = served.daemon.templates.list();
   assert.deepEqual([code, stdout], [0, `${template?.id}\n`]);
   assert.match(stderr, /120M on disk\. Next: hearth run debian\n$/);
   const { cpus, memoryBytes, network, isolation } = template?.spec ?? {};
-  assert.deepEqual([cpus, memoryBytes, network, isolation?.jail], [1, 512 * 2 ** 20, "user", false]);
+  assert.deepEqual([cpus, memoryBytes, network, isolation?.cgroup], [1, 512 * 2 ** 20, "nat", false]);
   assert.equal(JSON.parse((await runCli(served, ["template", "build", "--json", "debian"])).stdout).cpus, 2);
 });
 

@@ -60,7 +60,6 @@ export const NO_ISOLATION: BootIsolation = {
 /** Returns the isolation that a VMM of this boot has. `isolation-faults.ts` compares it with what the kernel says. */
 export function isolationInForce(isolation: BootIsolation): IsolationInForce {
   const { jail, pidNamespace, network, seccomp, uid, cgroup, gaps } = isolation;
-  const shared = "The VMM stays in the network namespace of the host, because --network user needs it.";
   return {
     jail,
     uid: jail ? uid : undefined,
@@ -68,6 +67,6 @@ export function isolationInForce(isolation: BootIsolation): IsolationInForce {
     network: networkInForce(jail, network),
     seccomp,
     cgroup,
-    gaps: jail && network.kind === "host" ? [...gaps, shared] : gaps,
+    gaps,
   };
 }

@@ -104,8 +104,6 @@ export type DriverFeatures = {
   readonly hotplug: { readonly disk: false };
   /** Sentences that `show` and `doctor` print: what this host does not guarantee with this driver. */
   readonly caveats: readonly string[];
-  /** Further caveats for VMs with such a network. */
-  readonly networkCaveats: Readonly<Partial<Record<Network, string>>>;
   /** The longest time from boot to the agent's first answer; longer is a hang. Emulation needs more than KVM. */
   readonly agentDeadlineMs: number;
   /** The number of times that a boot that hung is repeated, with a driver that is known to hang at times. */

@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { SNAPSHOT_NAMES, VM_NAMES, VOLUME_DISK } from "#base/file-names.ts";
 import type { VmId } from "#model/ids.ts";
@@ -59,4 +60,11 @@ export function helperPaths(roots: HelperRoots, id: VmId): HelperPaths {
     jail: join(roots.jails, id),
     cgroup: join(roots.cgroups, CGROUP_PARENT, id),
   };
+}
+
+/** Lists the VMs that have a directory in one of the roots. */
+export function listVmDirs(root: string): string[] {
+  if (!existsSync(root)) return [];
+  const dirs = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return dirs.map(({ name }) => name).filter((name) => name.startsWith("vm-"));
 }

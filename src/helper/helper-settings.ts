@@ -4,7 +4,7 @@ import { parseJson } from "#helper/message-lines.ts";
 import { parseWith } from "#helper/port-wire.ts";
 import type { VerbOptions } from "#helper/privileged-verbs.ts";
 
-export type HelperSettings = Required<Omit<VerbOptions, "isRoot">>;
+export type HelperSettings = Required<Omit<VerbOptions, "isRoot" | "networks">>;
 
 const absolute = z.string().check(z.startsWith("/"));
 const texts = z.readonly(z.array(z.string()));

@@ -2,21 +2,28 @@
 import { errorChain, HearthError } from "#base/error.ts";
 import { CGROUP_PARENT } from "#helper/helper-roots.ts";
 import type { Limitations } from "#helper/privileged-port.ts";
+import type { VerbOptions } from "#helper/privileged-verbs.ts";
 import { missingCgroups, prepareCgroups } from "#host/cgroup.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import { LIMITS } from "#model/limits.ts";
 
 const NO_UID =
   "hearthd does not run as root, so the VMM runs with the uid of hearthd, in its own user namespace.";
-const NO_NETWORK = "VMs have no network of their own, because hearthd does not run as root.";
+const NO_GAPS = { network: undefined, domains: undefined };
+const NO_NETWORKS = {
+  network: "VMs have no network of their own, because hearthd does not run as root.",
+  domains: undefined,
+};
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
 
-/** @param cgroups the mount point of the kernel's cgroup v2 tree */
-export function findLimitations(isRoot: boolean, cgroups: string): Limitations {
+export function findLimitations(
+  isRoot: boolean,
+  { roots: { cgroups }, networks }: Pick<VerbOptions, "roots" | "networks">,
+): Limitations {
   return {
     uid: isRoot ? undefined : NO_UID,
     cgroup: isRoot ? findCgroupGap(cgroups) : NO_CGROUP_RIGHT,
-    network: isRoot ? undefined : NO_NETWORK,
+    ...(isRoot ? NO_GAPS : (networks?.gaps ?? NO_NETWORKS)),
   };
 }
 

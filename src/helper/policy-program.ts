@@ -210,6 +210,8 @@ export function policyProgram(
     `    iifname "${INSIDE.tap}" icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept`,
     ...(names.kind === "answered" ? answeredQueries(verdicts) : []),
     ...checkedConnections(policy, verdicts),
+    // Answers to processes of the namespace that have connected to published ports: see pasta-program.ts.
+    `    iifname "${INSIDE.tap}" ct direction reply ct status dnat ${verdicts.allow(DECISIONS.published)}`,
     "    counter reject with icmpx admin-prohibited",
     "  }",
     ...output(policy, names, verdicts),

@@ -54,8 +54,8 @@ export class PortClient implements PrivilegedPort {
   }
 
   async limitations(): Promise<Limitations> {
-    const { uid, cgroup, network } = await this.#call("limitations", []);
-    return { uid, cgroup, network };
+    const { uid, cgroup, network, domains } = await this.#call("limitations", []);
+    return { uid, cgroup, network, domains };
   }
   leaseUid(vm: string): Promise<number | undefined> {
     return this.#call("leaseUid", [vm]);

@@ -158,6 +158,7 @@ export const WIRE_VERBS = {
       uid: z.optional(z.string()),
       cgroup: z.optional(z.string()),
       network: z.optional(z.string()),
+      domains: z.optional(z.string()),
     }),
     (port) => port.limitations(),
   ),

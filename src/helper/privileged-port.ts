@@ -18,6 +18,8 @@ export type Limitations = {
   readonly uid: string | undefined;
   readonly cgroup: string | undefined;
   readonly network: string | undefined;
+  /** The reason why policies have no domains, where VMs have networks. */
+  readonly domains: string | undefined;
 };
 
 /**

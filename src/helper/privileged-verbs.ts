@@ -1,12 +1,12 @@
 /** Implements the privileged port. It may run in hearthd's own process, and does not trust hearthd's arguments. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
+import { existsSync, mkdirSync, rmdirSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { removeAs } from "#helper/remove-as-user.ts";
 import type { Ids } from "#helper/own-files.ts";
-import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
+import { CGROUP_PARENT, helperPaths, listVmDirs } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { checkLimits, findLimitations } from "#helper/limitations.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
@@ -17,6 +17,7 @@ import { checkGrace, checkProcess, endProcessesOf, isProcessOf, isSame } from "#
 import { isStale, UidLeases } from "#helper/uid-leases.ts";
 import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
+import type { GuestNetworks } from "#helper/guest-networks.ts";
 import { VmNetworks } from "#helper/vm-networks.ts";
 import type { NetworkPrograms } from "#helper/vm-networks.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
@@ -34,7 +35,7 @@ import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
 import type { FaultOptions, WantedIsolation } from "#jail/isolation-faults.ts";
 import { jailFiles, launchVmm } from "#jail/launch-vmm.ts";
 import { OpenStdio } from "#jail/open-stdio.ts";
-import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
+import type { LaunchedVmm, LaunchIsolation, LaunchNetwork, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseVmId, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
@@ -46,6 +47,8 @@ export type VerbOptions = {
   readonly programs?: VmmPrograms | undefined;
   /** By default those on PATH. */
   readonly networkPrograms?: NetworkPrograms | undefined;
+  /** Makes the networks of VMs where this process is not root; by default they have none. */
+  readonly networks?: GuestNetworks | undefined;
   /** The tools that may work on disks: names on PATH; by default none. */
   readonly tools?: readonly string[] | undefined;
   /** hearthd's user, who owns the files that no VM has; by default the user of this process. */
@@ -77,7 +80,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   /** Launched VMMs, until their uids are released. */
   readonly #launched = new Map<VmId, Launched>();
   readonly #files: VmFiles;
-  readonly #networks: VmNetworks;
+  readonly #networks: GuestNetworks;
   readonly #owner: Ids;
   readonly #isRoot: boolean;
 
@@ -89,13 +92,15 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#files = new VmFiles(options.roots, this.#leases, this.#owner, this.#isRoot);
-    this.#networks = new VmNetworks(
-      options.roots.networks,
-      options.networkPrograms ?? { netns: "hearth-netns", resolver: "hearth-resolver" },
-      options.roots.vms,
-      (id) => this.#uidOf(id),
-    );
-    this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);
+    this.#networks =
+      options.networks ??
+      new VmNetworks(
+        options.roots.networks,
+        options.networkPrograms ?? { netns: "hearth-netns", resolver: "hearth-resolver" },
+        options.roots.vms,
+        (id) => this.#uidOf(id),
+      );
+    this.#limitations = findLimitations(this.#isRoot, options);
   }
 
   async limitations(): Promise<Limitations> {
@@ -183,12 +188,12 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async listCgroups(): Promise<string[]> {
     const { vms, cgroups } = this.#roots;
-    const names = this.#limitations.cgroup === undefined ? listDirs(join(cgroups, CGROUP_PARENT)) : [];
+    const names = this.#limitations.cgroup === undefined ? listVmDirs(join(cgroups, CGROUP_PARENT)) : [];
     return names.filter((name) => existsSync(join(vms, name)));
   }
 
   async listJails(): Promise<string[]> {
-    return listDirs(this.#roots.jails);
+    return listVmDirs(this.#roots.jails);
   }
 
   async makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void> {
@@ -219,12 +224,11 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
     const { id, cgroup } = this.#ownPaths(vm);
-    const { jail, pidNamespace, network, cgroup: isLimited } = launch.isolation;
-    if (network.kind === "join" && network.path !== this.#networks.path(id))
-      throw new HearthError("input.invalid", `${network.path} is not the network namespace of ${id}.`);
+    const { jail, pidNamespace, cgroup: isLimited } = launch.isolation;
+    const network = this.#joined(id, launch);
     const vmm = this.#vmmOf(id, launch);
     using stdio = new OpenStdio(vmm, this.#files.openFor(id, this.#uidOf(id)));
-    const inJail = this.#jailOf(id, launch);
+    const inJail = { ...this.#jailOf(id, launch), network };
     if (jail && this.#apart !== undefined && vmm.jailer !== undefined)
       checkJailer(vmm.jailer, this.#roots.jails);
     // Without a jail the VMM sees the same files as hearthd, with hearthd's rights and the groups of its devices.
@@ -359,13 +363,20 @@ export class PrivilegedVerbs implements PrivilegedPort {
     };
   }
 
-  #jailOf(id: VmId, { isolation: { jail, pidNamespace, network } }: PortLaunch): LaunchIsolation {
+  #jailOf(id: VmId, { isolation: { jail, pidNamespace } }: PortLaunch): Omit<LaunchIsolation, "network"> {
     const uid = jail ? this.#uidOf(id) : undefined;
     if (this.#isRoot && jail && uid === undefined)
       throw new HearthError("input.invalid", `Cannot start the VMM of ${id} in a jail: the VM has no uid.`);
     const user = this.#apart;
     const umask = user === undefined ? undefined : WITH_GROUP;
-    return { jail, pidNamespace, network, uid, user, umask, jailDir: this.#paths(id).jail };
+    return { jail, pidNamespace, uid, user, umask, jailDir: this.#paths(id).jail };
+  }
+
+  /** Returns the network namespace for the VMM, which is the VM's. hearthd names it as if root had made it. */
+  #joined(id: VmId, { isolation: { network } }: PortLaunch): LaunchNetwork {
+    if (network.kind !== "join") return network;
+    if (network.path === join(this.#roots.networks, id)) return this.#networks.join(id);
+    throw new HearthError("input.invalid", `${network.path} is not the network namespace of ${id}.`);
   }
 
   /** hearthd's user, if it has fewer rights than the port. */
@@ -391,10 +402,4 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const id = parseVmId(String(vm));
     return { id, ...helperPaths(this.#roots, id) };
   }
-}
-
-function listDirs(path: string): string[] {
-  if (!existsSync(path)) return [];
-  const dirs = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  return dirs.map(({ name }) => name).filter((name) => name.startsWith("vm-"));
 }

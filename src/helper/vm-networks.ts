@@ -4,12 +4,20 @@
  */
 import { createHash, randomInt } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, statSync } from "node:fs";
-import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { allEnded } from "#base/all-ended.ts";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
+import {
+  checkEnforced,
+  checkLimit,
+  checkNetwork,
+  hasResolver,
+  isOnPrivate,
+  namesOf,
+} from "#helper/check-guest-network.ts";
+import type { GuestNetworks } from "#helper/guest-networks.ts";
 import { bandwidthCommand, guestProgram, packetLimitProgram, publishProgram } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import { NameResolver } from "#helper/name-resolver.ts";
@@ -22,21 +30,21 @@ import {
   UPLINK,
   VM_ADDRESSES,
 } from "#helper/policy-program.ts";
-import type { LearnedAddress, Names } from "#helper/policy-program.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { hasIpv6, hasIpv6Peer } from "#host/ipv6-routes.ts";
 import { newLinksHave6 } from "#host/ipv6-settings.ts";
 import { runOrThrow } from "#host/run.ts";
+import type { LaunchNetwork } from "#jail/vmm-launch.ts";
 import { familyOf, isIn } from "#model/ip-address.ts";
 import { hostLink } from "#model/inside-addresses.ts";
-import { parseVmName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
-import { checkPolicy, domainOf } from "#model/network-policy.ts";
-import { checkPrivateNetworks } from "#model/private-network.ts";
-import { checkPublished } from "#model/published-port.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
-const POLICY = POLICY_TABLE.split(" ");
+/** The arguments of nft(8) for each listing. */
+export const LISTINGS: Readonly<Record<NetworkListing, readonly string[]>> = {
+  rules: ["list", "ruleset"],
+  counters: ["-j", "list", "set", ...POLICY_TABLE.split(" "), COUNTED_SET],
+};
 const TUN_DEVICE = "/dev/net/tun";
 const KERNEL_MODE = 0o600;
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
@@ -47,19 +55,21 @@ const TRIES = 64;
 /** The paths of Hearth's programs for networks. */
 export type NetworkPrograms = {
   readonly netns: string;
-  /** For policies with domains. */
+  /** For policies with domains, and private networks. */
   readonly resolver: string;
 };
 
-/** Returns the programs for this host's machine among those of all machines. */
+/** Returns the path of a program for this host's machine, among those of all machines. */
+export function ownProgram(dir: string, name: string): string {
+  return join(dir, `${name}-${process.arch === "arm64" ? "aarch64" : "x86_64"}`);
+}
+
 export function networkPrograms(dir: string): NetworkPrograms {
-  const path = (name: string): string =>
-    join(dir, `${name}-${process.arch === "arm64" ? "aarch64" : "x86_64"}`);
-  return { netns: path("hearth-netns"), resolver: path("hearth-resolver") };
+  return { netns: ownProgram(dir, "hearth-netns"), resolver: ownProgram(dir, "hearth-resolver") };
 }
 
 /** The networks of one directory, which all hearthds of a host share. */
-export class VmNetworks {
+export class VmNetworks implements GuestNetworks {
   readonly #dir: string;
   readonly #programs: NetworkPrograms;
   readonly #program: NetnsProgram;
@@ -166,8 +176,7 @@ export class VmNetworks {
 
   /** Lists what is in force, see `PrivilegedPort.readNetworkRules`. @throws HearthError as `setPolicy` */
   async listRules(id: VmId, what: NetworkListing, signal: AbortSignal): Promise<string> {
-    const list = { rules: ["list", "ruleset"], counters: ["-j", "list", "set", ...POLICY, COUNTED_SET] };
-    const argv = [`--net=${this.#existing(id)}`, "nft", ...list[what]];
+    const argv = [`--net=${this.#existing(id)}`, "nft", ...LISTINGS[what]];
     return runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });
   }
 
@@ -175,6 +184,10 @@ export class VmNetworks {
   list(): string[] {
     if (!existsSync(this.#dir)) return [];
     return readdirSync(this.#dir).filter((name) => !name.startsWith("."));
+  }
+
+  join(id: VmId): LaunchNetwork {
+    return { kind: "join", path: this.#existing(id) };
   }
 
   /** Returns the file of the VM's namespace. */
@@ -231,64 +244,11 @@ function addressAt(id: VmId, tried: number): string {
   return `198.18.${host >> 8}.${host & 0xff}`;
 }
 
-/** Tells whether a policy has domains. */
-function hasDomains(enforced: EnforcedPolicy): boolean {
-  return enforced.policy.rules.some((rule) => domainOf(rule) !== undefined);
-}
-
 /** Lists the addresses of this host, but for those of the links of VMs, which are among all addresses of VMs. */
 function hostAddresses(): string[] {
   const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
   const own = addresses.filter(({ internal, scopeid = 0 }) => !internal && scopeid === 0);
   return [...new Set(own.map(({ address }) => address))].filter((one) => !isIn(VM_ADDRESSES.network, one));
-}
-
-/** Tells whether the VM is on private networks. */
-function isOnPrivate({ networks = [] }: EnforcedPolicy): boolean {
-  return networks.length > 0;
-}
-
-/** Tells whether the namespace has a resolver of its own. */
-function hasResolver(enforced: EnforcedPolicy): boolean {
-  return hasDomains(enforced) || isOnPrivate(enforced);
-}
-
-function namesOf(enforced: EnforcedPolicy, learned: readonly LearnedAddress[] = []): Names {
-  if (hasResolver(enforced)) return { kind: "answered", resolver: enforced.resolver, learned };
-  const { resolver } = enforced;
-  return resolver === undefined ? { kind: "none" } : { kind: "forwarded", resolver };
-}
-
-function invalid(what: string, value: unknown): HearthError {
-  return new HearthError("input.invalid", `${what} ${JSON.stringify(value)} is refused.`);
-}
-
-/** @throws HearthError `input.invalid`, and `feature.missing` for domains that no resolver could answer */
-function checkEnforced(enforced: EnforcedPolicy): void {
-  const { policy, resolver, networks = [] } = enforced;
-  checkPrivateNetworks(networks);
-  if (resolver !== undefined && !isIPv4(resolver)) throw invalid("The resolver", resolver);
-  checkPolicy(policy);
-  if (!hasDomains(enforced) || resolver !== undefined) return;
-  throw new HearthError("feature.missing", "A policy with domains needs a resolver that VMs can ask.", {
-    hint: "Add one to /etc/resolv.conf that is not on the host's loopback.",
-  });
-}
-
-/** Checks what becomes a part of a program. @throws HearthError as `checkEnforced` */
-function checkNetwork({ mac, name, publish: ports = [], limit = {}, ...enforced }: GuestNetwork): void {
-  if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
-  if (name !== undefined) parseVmName(name);
-  checkEnforced(enforced);
-  checkPublished(ports);
-  checkLimit(limit);
-}
-
-/** Checks a limit, which may have no rates. @throws HearthError `input.invalid` */
-function checkLimit(limit: RateLimit): void {
-  for (const value of Object.values(limit))
-    if (value !== undefined && (!Number.isSafeInteger(value) || value <= 0))
-      throw new HearthError("input.invalid", `net-limit: ${value} is no rate.`);
 }
 
 async function tool(program: string, args: readonly string[], input: string, signal: AbortSignal) {

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { readNetDev } from "#host/procfs.ts";
 
 /** Counters of a network interface, from its own point of view. */
 export type LinkCounters = {
@@ -32,4 +33,10 @@ export function readLinkCounters(name: string, text = readFileSync(FILE, "utf8")
   const [receivedBytes = 0, receivedPackets = 0] = columns;
   const [sentBytes = 0, sentPackets = 0] = columns.slice(8);
   return { receivedBytes, receivedPackets, sentBytes, sentPackets };
+}
+
+/** Reads the counters of an interface in the network namespace of a process, if this user may. */
+export function readCardCounters(pid: number, name: string): LinkCounters | undefined {
+  const text = readNetDev(pid);
+  return text === undefined ? undefined : readLinkCounters(name, text);
 }

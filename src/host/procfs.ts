@@ -1,5 +1,5 @@
 /** Reads processes from /proc. */
-import { readFileSync, readdirSync, readlinkSync } from "node:fs";
+import { readFileSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { HearthError } from "#base/error.ts";
 
 /** Identifies one process for ever. A pid alone may be reused. */
@@ -113,6 +113,13 @@ export function readUids(pid: number): number[] {
   return line.split("\t").map(Number);
 }
 
+/** Tells whether a process has the root directory of this one; false if it is gone, or not visible to this user. */
+export function sharesRoot(pid: number): boolean {
+  const theirs = ifVisible(() => statSync(`/proc/${pid}/root/`, { bigint: true }));
+  const own = statSync("/", { bigint: true });
+  return theirs !== undefined && theirs.dev === own.dev && theirs.ino === own.ino;
+}
+
 /** Returns the environment that a process was started with; empty if it is gone, or belongs to another user. */
 export function readEnvironment(pid: number): Readonly<Record<string, string>> {
   const entries = (readProc(`/proc/${pid}/environ`) ?? "").split("\0").map((entry) => {
@@ -120,6 +127,11 @@ export function readEnvironment(pid: number): Readonly<Record<string, string>> {
     return [entry.slice(0, at), entry.slice(at + 1)] as const;
   });
   return Object.fromEntries(entries);
+}
+
+/** Returns the interfaces in the network namespace of a process, see proc_pid_net(5), if this user may read them. */
+export function readNetDev(pid: number): string | undefined {
+  return readProc(`/proc/${pid}/net/dev`);
 }
 
 function uidsByPid(): { pid: number; uids: number[] }[] {
@@ -168,7 +180,7 @@ function readProc(path: string): string | undefined {
 }
 
 /** Returns undefined if the process has ended, or is not visible to this user. */
-function ifVisible(read: () => string): string | undefined {
+function ifVisible<Value>(read: () => Value): Value | undefined {
   try {
     return read();
   } catch (error) {

@@ -154,6 +154,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   tee: "coreutils",
   ip: "iproute2",
   nft: "nftables",
+  pasta: "passt",
   setpriv: "util-linux",
   prlimit: "util-linux",
   bwrap: "bubblewrap",

@@ -8,7 +8,8 @@ import { cgroupPids } from "#host/cgroup.ts";
 import { excludeMemoryFromDumps } from "#host/core-dumps.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
-import type { IsolationInForce, NetworkNamespace } from "#model/isolation.ts";
+import type { LaunchNetwork } from "#jail/vmm-launch.ts";
+import type { IsolationInForce } from "#model/isolation.ts";
 
 /** Namespaces that every jail has, whatever was chosen for pids and the network. */
 const JAIL_NAMESPACES = ["mnt", "ipc", "uts", "cgroup"] as const;
@@ -19,7 +20,9 @@ const KERNEL_WORKER = 0x4000 | 0x10;
 const NO_CAPABILITIES = /^0+$/;
 
 /** The part that is compared: everything but the sentences. */
-export type WantedIsolation = Omit<IsolationInForce, "gaps">;
+export type WantedIsolation = Omit<IsolationInForce, "gaps" | "network"> & {
+  readonly network: LaunchNetwork;
+};
 
 /** True when the VMM has loaded its system call filter by now. */
 export type FaultOptions = { readonly seccomp: boolean };
@@ -34,7 +37,10 @@ export function readBackIsolation(vmm: ProcessRef, wanted: WantedIsolation, opti
 }
 
 /** Returns the network namespace that a VMM is in: without a jail none is made, but an existing one can be joined. */
-export function networkInForce(jail: boolean, network: NetworkNamespace): NetworkNamespace {
+export function networkInForce<Network extends LaunchNetwork>(
+  jail: boolean,
+  network: Network,
+): Network | { readonly kind: "host" } {
   return jail || network.kind === "join" ? network : { kind: "host" };
 }
 
@@ -103,12 +109,18 @@ function namespaceFaults(pid: number, wanted: WantedIsolation): string[] {
   ];
 }
 
-/** Compares the inode of the namespace's file, which is the same wherever it is seen. */
-function joinFaults(pid: number, network: NetworkNamespace): string[] {
+function joinFaults(pid: number, network: LaunchNetwork): string[] {
   if (network.kind !== "join") return [];
-  const [is, wanted] = [`/proc/${pid}/ns/net`, network.path].map((path) => statSync(path, { bigint: true }));
-  if (is?.ino === wanted?.ino && is?.dev === wanted?.dev) return [];
-  return [`it is not in the network namespace ${network.path}`];
+  const { path, owner } = network;
+  const faults = isNamespace(pid, "net", path) ? [] : [`it is not in the network namespace ${path}`];
+  if (owner === undefined || !isNamespace(pid, "user", owner.path)) return faults;
+  return [...faults, "it is in the user namespace of its network, which it could change"];
+}
+
+/** Compares the inode of the namespace's file, which is the same wherever it is seen. */
+function isNamespace(pid: number, name: string, path: string): boolean {
+  const [is, other] = [`/proc/${pid}/ns/${name}`, path].map((file) => statSync(file, { bigint: true }));
+  return is?.ino === other?.ino && is?.dev === other?.dev;
 }
 
 function seccompFaults(pid: number): string[] {

@@ -124,6 +124,17 @@ describe("each option changes its own part of the command and nothing else", () 
     }
   });
 
+  test("a user namespace that owns the network is joined with it, and the VMM has one of its own below", () => {
+    const owner = { path: "/proc/42/ns/user", user: { uid: 1000, gid: 1001 } };
+    const network = { kind: "join", path: "/proc/42/ns/net", owner } as const;
+    const argv = jailCommand(plan({ network, uid: undefined }), HOST);
+    const joined = ["nsenter", "--user=/proc/42/ns/user", "--preserve-credentials", "--net=/proc/42/ns/net"];
+    const below = ["--unshare-user", "--uid", "1000", "--gid", "1001"];
+    assert.deepEqual(argv.slice(0, 11), [...joined, "--", HOST.bwrap, ...below]);
+    assert.equal(argv.includes("--unshare-net"), false);
+    assert.equal(whole.includes("--unshare-user"), false);
+  });
+
   test("the VMM has only the groups of its devices", () => {
     const argv = jailCommand(plan({ groups: [108] }), HOST);
     assert.equal(argv[argv.indexOf("--groups") + 1], "108");

@@ -2,7 +2,7 @@
  * Builds the command line that starts an isolated VMM, in one pure function. Each program sets up its part and then
  * becomes the next one; the VMM keeps the pid of bwrap's child:
  *
- *   1. nsenter  joins an existing network namespace, if there is one to join
+ *   1. nsenter  joins an existing network namespace, if there is one to join, and the user namespace that owns it
  *   2. bwrap    makes all other namespaces and a root directory, and drops all capabilities but three
  *   3. setpriv  switches to the VMM's uid, without capabilities
  *   4. prlimit  sets resource limits
@@ -16,7 +16,7 @@ import { basename, join } from "node:path";
 import type { SandboxHost } from "#host/sandbox-host.ts";
 import { bindArguments, rootArguments, SETPRIV_NEEDS, setprivArguments } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
-import type { NetworkNamespace } from "#model/isolation.ts";
+import type { LaunchNetwork } from "#jail/vmm-launch.ts";
 
 /** A file that the VMM sees. */
 export type JailFile = SandboxFile;
@@ -30,7 +30,7 @@ export type JailPlan = {
   /** False: only the pid namespace; everything else is hearthd's. */
   readonly jail: boolean;
   readonly pidNamespace: boolean;
-  readonly network: NetworkNamespace;
+  readonly network: LaunchNetwork;
   /** Uid and gid of the VMM, with `groups` in addition; undefined: hearthd's. Needs root. */
   readonly uid?: number | undefined;
   /** The user whose rights a VMM without `jail` has, with `groups` in addition; undefined: hearthd's. Needs root. */
@@ -71,7 +71,7 @@ const NO_CORE_DUMPS = "--core=0";
  * with ENOENT, because neither end is in the jailer's cgroup namespace.
  */
 const NO_CGROUP = "hearth/none";
-/** Disks, sockets, and one for each connection through user-mode networking. */
+/** Disks, and sockets. */
 const OPEN_FILES_MAX = 4096;
 
 /** Returns the command, the program first. */
@@ -81,10 +81,24 @@ export function jailCommand(plan: JailPlan, host: SandboxHost): string[] {
 
 /**
  * Returns the start of a command that is to run in an existing network namespace: bwrap can only make new ones. nsenter
- * becomes the command, in the same process; joining takes CAP_SYS_ADMIN.
+ * becomes the command, in the same process; joining takes CAP_SYS_ADMIN, which hearthd's user has in a user namespace of
+ * its own.
  */
-export function joinNetwork(network: NetworkNamespace): string[] {
-  return network.kind === "join" ? ["nsenter", `--net=${network.path}`, "--"] : [];
+export function joinNetwork(network: LaunchNetwork): string[] {
+  if (network.kind !== "join") return [];
+  const { owner } = network;
+  const user = owner === undefined ? [] : [`--user=${owner.path}`, "--preserve-credentials"];
+  return ["nsenter", ...user, `--net=${network.path}`, "--"];
+}
+
+/**
+ * Returns bwrap's arguments for a user namespace below the one that was joined, with hearthd's ids. In that one the VMM
+ * would be root, who may change the network.
+ */
+function unshareUser(network: LaunchNetwork): string[] {
+  if (network.kind !== "join" || network.owner === undefined) return [];
+  const { uid, gid } = network.owner.user;
+  return ["--unshare-user", "--uid", String(uid), "--gid", String(gid)];
 }
 
 function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
@@ -111,6 +125,7 @@ function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
     ].flat();
   return [
     host.bwrap,
+    unshareUser(plan.network),
     ["--unshare-ipc", "--unshare-uts", "--unshare-cgroup", ...pidNamespace],
     plan.network.kind === "own" ? ["--unshare-net"] : [],
     ["--clearenv", "--new-session", "--cap-drop", "ALL"],

@@ -33,11 +33,23 @@ export type VmmStdio = {
   readonly log: number;
 };
 
+/** A user namespace that owns a network namespace. */
+export type UserNamespace = {
+  readonly path: string;
+  /** The user whose only id is mapped to root there. */
+  readonly user: { readonly uid: number; readonly gid: number };
+};
+
+/** The network namespace that a VMM is launched into. One that is not root's is joined by its user namespace. */
+export type LaunchNetwork =
+  | Exclude<NetworkNamespace, { kind: "join" }>
+  | { readonly kind: "join"; readonly path: string; readonly owner?: UserNamespace | undefined };
+
 /** The isolation of one VMM, as far as its start decides it. */
 export type LaunchIsolation = {
   readonly jail: boolean;
   readonly pidNamespace: boolean;
-  readonly network: NetworkNamespace;
+  readonly network: LaunchNetwork;
   /** The VMM's uid and gid; undefined: those of the process that starts it. Only with `jail`. */
   readonly uid?: number | undefined;
   /** The user whose rights a VMM without `jail` has; undefined: that of the process that starts it. */

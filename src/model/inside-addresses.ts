@@ -18,6 +18,8 @@ export const INSIDE = {
   guest6: `${OWN_NETWORK6}::2`,
   gateway6: `${OWN_NETWORK6}::1`,
   prefixLength6: 126,
+  /** The name of the card in the guest. */
+  interface: "eth0",
   /** The host's end of the card, in the VM's network namespace. */
   tap: "tap0",
   /** The MAC address of that end: restored guests know it. */

@@ -11,8 +11,5 @@ export type NicPlan = {
   readonly limit?: RateLimit | undefined;
 };
 
-/**
- * The other end of a card. `user`: the VMM itself is the network, and reaches what its namespace reaches. `tap`: a TAP
- * device in the network namespace of the VMM.
- */
-export type NicAttachment = { readonly kind: "user" } | { readonly kind: "tap"; readonly name: string };
+/** The other end of a card. `tap`: a TAP device in the network namespace of the VMM. */
+export type NicAttachment = { readonly kind: "tap"; readonly name: string };

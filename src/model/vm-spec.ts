@@ -8,13 +8,10 @@ import type { RateLimit } from "#model/rate-limit.ts";
 import type { RestartPolicy } from "#model/restart-policy.ts";
 import type { VolumeMount } from "#model/volume.ts";
 
-export const NETWORKS = ["none", "nat", "user"] as const;
+export const NETWORKS = ["none", "nat"] as const;
 export const INITS = ["agent", "systemd"] as const;
 
-/**
- * `none`: no network card. `nat`: a network namespace of its own, from which public addresses are reached. `user`: the
- * VMM's own user-mode network; outgoing connections only.
- */
+/** `none`: no network card. `nat`: a network namespace of its own, from which public addresses are reached. */
 export type Network = (typeof NETWORKS)[number];
 
 /** PID 1 in the guest: the agent itself, or the image's systemd with the agent as a service. */

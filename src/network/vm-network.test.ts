@@ -6,19 +6,8 @@ import { planNetwork } from "#network/vm-network.ts";
 const ID = vmIdFrom(new Uint8Array(12));
 
 test("a VM without a network has no card, and its VMM an empty network namespace", () => {
-  const planned = planNetwork({ network: "none", netLimit: { opsPerS: 1 } }, ID);
+  const planned = planNetwork({ network: "none" }, ID);
   assert.deepEqual(planned, { nics: [], namespace: { kind: "own" }, guest: undefined });
-});
-
-test("a VM with a user-mode network has one card with its limit, and its VMM the host's namespace", () => {
-  const netLimit = { opsPerS: 1 };
-  const { nics, namespace, guest } = planNetwork({ network: "user", netLimit }, ID);
-  assert.deepEqual(
-    nics.map(({ attach, limit }) => ({ attach, limit })),
-    [{ attach: { kind: "user" }, limit: netLimit }],
-  );
-  assert.deepEqual(namespace, { kind: "host" });
-  assert.equal(guest?.interface, "eth0");
 });
 
 test("a VM with a network of its own has a TAP device in its namespace, and the same address as every other", () => {
@@ -38,7 +27,7 @@ test("a VM with a network of its own has a TAP device in its namespace, and the 
 });
 
 test("a VM's card has the same locally administered address at every start, and another than other VMs' cards", () => {
-  const mac = (id: Uint8Array): string => planNetwork({ network: "user" }, vmIdFrom(id)).nics[0]?.mac ?? "";
+  const mac = (id: Uint8Array): string => planNetwork({ network: "nat" }, vmIdFrom(id)).nics[0]?.mac ?? "";
   assert.match(mac(new Uint8Array(12)), /^02(?::[0-9a-f]{2}){5}$/);
   assert.equal(mac(new Uint8Array(12)), mac(new Uint8Array(12)));
   assert.notEqual(mac(new Uint8Array(12)), mac(new Uint8Array(12).fill(1)));

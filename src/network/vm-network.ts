@@ -6,7 +6,6 @@ import type { NetworkNamespace } from "#model/isolation.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import type { NicPlan } from "#model/nic.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
-import { USER_NETWORK } from "#network/user-network.ts";
 
 /** The guest's end of a card. */
 export type GuestNic = {
@@ -35,10 +34,7 @@ export const FIRST_NIC = "net0";
 export const NETWORK_NAMESPACES = "/run/hearth/netns";
 
 /** Decides the cards, the namespace and the guest's addresses of a VM. The result is the same at every start. */
-export function planNetwork(
-  { network, netLimit }: Pick<VmSpec, "network" | "netLimit">,
-  id: VmId,
-): VmNetwork {
+export function planNetwork({ network }: Pick<VmSpec, "network">, id: VmId): VmNetwork {
   const card = { id: FIRST_NIC, mac: macAddress(id) };
   switch (network) {
     case "none":
@@ -49,23 +45,11 @@ export function planNetwork(
         nics: [{ ...card, limit: undefined, attach: { kind: "tap", name: INSIDE.tap } }],
         namespace: { kind: "join", path: join(NETWORK_NAMESPACES, id) },
         guest: {
-          interface: USER_NETWORK.interface,
+          interface: INSIDE.interface,
           addresses: [`${INSIDE.guest}/${INSIDE.prefixLength}`],
           gateway: INSIDE.gateway,
           ipv6: { address: `${INSIDE.guest6}/${INSIDE.prefixLength6}`, gateway: INSIDE.gateway6 },
           nameservers: [INSIDE.gateway],
-        },
-      };
-    case "user":
-      return {
-        nics: [{ ...card, limit: netLimit, attach: { kind: "user" } }],
-        // The VMM can connect to everything the host can, on behalf of the guest.
-        namespace: { kind: "host" },
-        guest: {
-          interface: USER_NETWORK.interface,
-          addresses: [USER_NETWORK.address],
-          gateway: USER_NETWORK.gateway,
-          nameservers: [USER_NETWORK.nameserver],
         },
       };
   }

@@ -90,7 +90,7 @@ export async function startApart(options: ApartOptions): Promise<ApartHearthd> {
 }
 
 /** The command that executes what follows as this user, who may use KVM where this host has it. */
-function becomeUser({ uid, gid }: { readonly uid: number; readonly gid: number }): string[] {
+export function becomeUser({ uid, gid }: { readonly uid: number; readonly gid: number }): string[] {
   const kvm = statSync(KVM, { throwIfNoEntry: false })?.gid ?? 0;
   const groups = kvm === 0 ? ["--clear-groups"] : ["--groups", String(kvm)];
   return ["setpriv", "--reuid", String(uid), "--regid", String(gid), ...groups, "--"];

@@ -33,7 +33,7 @@ export class FakeIsolation {
 /** `isRunning` tells whether a VMM of this VM is there: its uid is not given back then. */
 export function fakeHelper(isolation: FakeIsolation, isRunning: (vm: string) => boolean): PrivilegedPort {
   return {
-    limitations: async () => ({ uid: undefined, cgroup: undefined, network: undefined }),
+    limitations: async () => ({ uid: undefined, cgroup: undefined, network: undefined, domains: undefined }),
     async leaseUid(vm) {
       const uid = isolation.uids.get(vm) ?? FIRST_UID + isolation.uids.size;
       isolation.uids.set(vm, uid);

@@ -116,7 +116,7 @@ export class FakeHost implements Host {
   readonly journals;
   readonly drivers: ReadonlyMap<string, VmDriver>;
   readonly helper: PrivilegedPort;
-  limitations: Limitations = { uid: undefined, cgroup: undefined, network: undefined };
+  limitations: Limitations = { uid: undefined, cgroup: undefined, network: undefined, domains: undefined };
   readonly disks: Disks;
   readonly files: ManagedFiles;
   readonly processes;

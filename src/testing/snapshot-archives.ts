@@ -27,7 +27,7 @@ export const SPEC: VmSpec = {
   memoryBytes: GIB,
   diskBytes: 8 * GIB,
   volumes: [],
-  network: "user",
+  network: "nat",
   init: "agent",
   nested: false,
   diskLimit: { bandwidthBytesPerS: 10 * MIB },

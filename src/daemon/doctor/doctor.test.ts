@@ -119,6 +119,12 @@ test("networks that VMs cannot have are a warning, also on a host for production
   }
 });
 
+test("networks that are connected by pasta are named as such, with what their policies lack", async (t) => {
+  const limitations = { uid: "Not root.", domains: "No names." };
+  const checks = await check(t, true, { ok: true }, FOUND, { limitations });
+  assert.match(checks.get("networks")?.found ?? "", /by pasta; policies have no domains/);
+});
+
 for (const [name, gap] of [
   ["uids", "uid"],
   ["cgroups", "cgroup"],

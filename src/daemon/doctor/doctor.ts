@@ -87,7 +87,7 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
   // A host needs only one driver that works.
   const verdict = all.some(({ available }) => available.ok) ? "warn" : "fail";
   for (const [index, features] of all.entries()) {
-    const { available, version, accel, caveats, networkCaveats, snapshots } = features;
+    const { available, version, accel, caveats, snapshots } = features;
     const name = drivers[index]?.name ?? "";
     if (!available.ok) {
       checks.push({ name, verdict, found: available.reason, fix: available.hint });
@@ -95,8 +95,7 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
     }
     const decided = features.accelAssumed === true ? "KVM or emulation; the first run finds out" : accel;
     checks.push({ name, verdict: "pass", found: `version ${version ?? "unknown"}, ${decided}` });
-    for (const caveat of [...caveats, ...Object.values(networkCaveats)])
-      checks.push({ name: `${name} guarantees`, verdict: "warn", found: caveat });
+    for (const caveat of caveats) checks.push({ name: `${name} guarantees`, verdict: "warn", found: caveat });
     for (const caveat of snapshots?.caveats ?? [])
       checks.push({ name: `${name} restored VMs`, verdict: "warn", found: caveat });
   }

@@ -8,6 +8,8 @@ import { findJailHost } from "#jail/jail-host.ts";
 
 /** The programs that make networks for VMs. */
 const NETWORK_PROGRAMS = ["nft", "tc"] as const;
+/** The program that connects them where hearthd is not root. */
+const PASTA = "pasta";
 
 /**
  * Checks the isolation of VMMs.
@@ -45,11 +47,16 @@ function checkNetworks({ limitations }: Host): DoctorCheck {
   const name = "networks";
   const missing = NETWORK_PROGRAMS.find((program) => findProgram(program) === undefined);
   if (limitations.network !== undefined) {
-    const fix = "Run hearthd as root, or beside a helper that is root: docs/helper.md.";
+    const own =
+      findProgram(PASTA) === undefined
+        ? missingTool(PASTA).hint
+        : "As root: modprobe tun && chmod 0666 /dev/net/tun, which is the mode that udev gives it";
+    const fix = `${own}. Or run hearthd beside a helper that is root: docs/helper.md.`;
     return { name, verdict: "warn", found: limitations.network, fix };
   }
+  const by = limitations.domains === undefined ? "" : ", connected by pasta; policies have no domains";
   if (missing === undefined)
-    return { name, verdict: "pass", found: "a namespace for each VM with --network nat" };
+    return { name, verdict: "pass", found: `a namespace for each VM with --network nat${by}` };
   const { message, hint } = missingTool(missing);
   return { name, verdict: "warn", found: message, fix: hint };
 }

@@ -59,7 +59,7 @@ test("a VM goes through its life over the API", async (t) => {
 
 test("what a VM was created with is read back, with its sizes and its network", async (t) => {
   const { ask } = setUp(t);
-  const sizes = { cpus: 3, memoryBytes: 512 * 2 ** 20, diskBytes: 5 * 2 ** 30, network: "user" };
+  const sizes = { cpus: 3, memoryBytes: 512 * 2 ** 20, diskBytes: 5 * 2 ** 30, network: "nat" };
   assert.equal((await ask("POST", "/v1/vms", { image: "debian", name: "web", ...sizes })).status, 201);
   const { cpus, memoryBytes, diskBytes, network } = (await ask("GET", "/v1/vms/web")).body as Vm;
   assert.deepEqual({ cpus, memoryBytes, diskBytes, network }, sizes);

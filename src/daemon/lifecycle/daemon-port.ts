@@ -6,10 +6,11 @@ import type { Config } from "#daemon/config.ts";
 import { jailsDir, snapshotsDir, vmRunsDir, vmsDir, volumesDir } from "#daemon/store/paths.ts";
 import { firecrackerPrograms } from "#drivers/firecracker/install/find-firecracker.ts";
 import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
+import type { GuestNetworks } from "#helper/guest-networks.ts";
 import type { HelperSettings } from "#helper/helper-settings.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
-import { networkPrograms } from "#helper/vm-networks.ts";
+import { networkPrograms, ownProgram } from "#helper/vm-networks.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { NETWORK_NAMESPACES } from "#network/vm-network.ts";
 
@@ -64,13 +65,23 @@ export async function openPort(options: PortOptions): Promise<DaemonPort> {
   const { config, helperFd, onGone } = options;
   if (helperFd === undefined) {
     const owner = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
-    const port = new PrivilegedVerbs(helperSettings(options, config, owner));
+    const networks = owner.uid === 0 ? undefined : await networksOf(options, owner);
+    const port = new PrivilegedVerbs({ ...helperSettings(options, config, owner), networks });
     return { port, [Symbol.dispose]: () => {} };
   }
   const { PortClient } = await import("#helper/port-client.ts"); // It takes memory, and most hearthds do without.
   const client = new PortClient(openSocket(helperFd));
   void client.gone.then(onGone);
   return { port: client, [Symbol.dispose]: () => client.close() };
+}
+
+/** Returns what makes networks without root. */
+async function networksOf(
+  { dirs, agentDir }: PortOptions,
+  user: HelperSettings["owner"],
+): Promise<GuestNetworks> {
+  const { PastaNetworks } = await import("#helper/pasta-networks.ts"); // For hearthds that are not root alone.
+  return new PastaNetworks(ownProgram(agentDir, "hearth-uplink"), vmsDir(dirs), user);
 }
 
 function openSocket(fd: number): Socket {

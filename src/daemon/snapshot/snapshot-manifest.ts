@@ -11,6 +11,7 @@ import { checkBootArgs } from "#model/boot-args.ts";
 import { checkExec } from "#model/exec-spec.ts";
 import { parseImageDigest, parseSnapshotName, parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
+import { policyOf } from "#model/policy-flags.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
@@ -66,10 +67,16 @@ const LOCAL_FIELDS = [
 /** The names that some of them had in an older Hearth. */
 const OLDER_LOCAL_FIELDS = ["origin", "hidden", "blanks"] as const;
 
+/** Archives of an older Hearth may be of a VM with a user-mode network: see store/user-network.ts. */
+const OLDER_NETWORK = "user";
+
 function withoutLocal(spec: object): object {
   const isLocal = (field: string): boolean =>
     [...LOCAL_FIELDS, ...OLDER_LOCAL_FIELDS].some((local) => local === field);
-  return Object.fromEntries(Object.entries(spec).filter(([field]) => !isLocal(field)));
+  const travelled = Object.fromEntries(Object.entries(spec).filter(([field]) => !isLocal(field)));
+  if (travelled["network"] !== OLDER_NETWORK) return travelled;
+  const policy = policyOf({ base: "allow-all", allow: [], deny: [], allowDomain: [] });
+  return { ...travelled, network: "nat", policy };
 }
 
 const asked = createVmSchema.shape;

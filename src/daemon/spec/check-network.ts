@@ -1,5 +1,7 @@
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
+import { checkTargets } from "#helper/pasta-program.ts";
+import { domainOf } from "#model/network-policy.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 /**
@@ -29,13 +31,20 @@ export function checkNetwork({ limitations }: Pick<Host, "limitations">, spec: V
       hint: "Use --network nat, or leave the policy out.",
     });
   }
-  const hint = "Use --network user, which has less isolation, or none.";
   if (limitations.network !== undefined)
-    throw new HearthError("feature.missing", limitations.network, { hint });
+    throw new HearthError("feature.missing", limitations.network, {
+      hint: "`hearth doctor` says how to change that. Or use --network none.",
+    });
+  if (limitations.uid !== undefined) checkTargets(publish);
+  const hasDomains = policy?.rules.some((rule) => domainOf(rule) !== undefined) === true;
+  if (limitations.domains !== undefined && (hasDomains || networks.length > 0))
+    throw new HearthError("feature.missing", limitations.domains, {
+      hint: "Allow networks (--allow-cidr), or run hearthd beside a helper that is root: docs/helper.md.",
+    });
   if (isolation.jail) return spec;
   throw new HearthError(
     "feature.missing",
     "network: nat takes a jail, because its card belongs to the uid of the VM.",
-    { hint: "Leave --no-jail out, or use --network user." },
+    { hint: "Leave --no-jail out, or use --network none." },
   );
 }

@@ -41,7 +41,7 @@ export async function completeSpec(
   if (volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { diskLimit, netLimit, network = defaults.network } = request;
   await assertLimits(host, { diskLimit, netLimit, network }, driver, call.signal);
-  await checkPortsUnused(request.publish);
+  await checkPortsUnused(host, request.publish);
   const image = await host.images.ensure(ref, call.onProgress, call.signal);
   const init = chooseInit(request, ref, image.inits);
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);

@@ -3,6 +3,7 @@
  * with the version, so a crash leaves the step before or the step after.
  */
 import { STORED_NAMES } from "#daemon/store/stored-names.ts";
+import { USER_NETWORK } from "#daemon/store/user-network.ts";
 
 export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE vms (
@@ -93,4 +94,5 @@ export const MIGRATIONS: readonly string[] = [
    ALTER TABLE new_snapshots RENAME TO snapshots;
    CREATE INDEX snapshots_by_shape ON snapshots (kind, shape);`,
   STORED_NAMES,
+  USER_NETWORK,
 ];

@@ -4,11 +4,11 @@ import type { Host } from "#daemon/host.ts";
 import { readMemoryOf } from "#daemon/spec/lacking-features.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { VmmMetrics } from "#drivers/vm-driver.ts";
-import { readLinkCounters } from "#host/link-counters.ts";
+import { readCardCounters, readLinkCounters } from "#host/link-counters.ts";
 import { TICKS_PER_SECOND } from "#host/procfs.ts";
 import type { ProcessUsage } from "#host/procfs.ts";
 import type { VmId } from "#model/ids.ts";
-import { hostLink } from "#model/inside-addresses.ts";
+import { hostLink, INSIDE } from "#model/inside-addresses.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -62,7 +62,7 @@ export class StatsReader {
       memoryBytes: fromVmm?.memoryBytes,
       diskAllocatedBytes: disk.allocatedBytes,
       diskBytes: disk.sizeBytes,
-      network: usage === undefined ? undefined : trafficOf(vm.id),
+      network: handle === undefined || usage === undefined ? undefined : trafficOf(vm.id, handle),
       vmm: fromVmm?.metrics,
     };
   }
@@ -99,9 +99,12 @@ export class StatsReader {
   }
 }
 
-/** Returns the traffic from the guest's point of view: the host's end receives what the guest sends. */
-function trafficOf(id: VmId): VmStats["network"] {
-  const link = readLinkCounters(hostLink(id));
+/**
+ * Returns the traffic from the guest's point of view: the host's end receives what the guest sends. Without root, the
+ * network has no link to the host, and hearthd may read the namespace of the VMM.
+ */
+function trafficOf(id: VmId, { processes: [vmm] }: VmHandle): VmStats["network"] {
+  const link = readLinkCounters(hostLink(id)) ?? readCardCounters(vmm.pid, INSIDE.tap);
   if (link === undefined) return undefined;
   return {
     sentBytes: link.receivedBytes,

@@ -11,7 +11,6 @@ import { hostLink } from "#model/inside-addresses.ts";
 import { isIn } from "#model/ip-address.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import type { Network } from "#model/vm-spec.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The limit for a driver to report its features. */
@@ -119,7 +118,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
     restoredFrom: handle?.snapshot,
     isolation: { ...spec.isolation },
     isolationInForce: shownIsolation(handle),
-    caveats: [...caveatsOf(known.features, spec.network, handle), ...(handle?.isolation?.gaps ?? [])],
+    caveats: [...caveatsOf(known.features, handle), ...(handle?.isolation?.gaps ?? [])],
     guestWarnings: [...(handle?.guestWarnings ?? [])],
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
@@ -145,16 +144,10 @@ function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {
   return { ...shown, networkNamespace: network.kind !== "host", gaps: [...inForce.gaps] };
 }
 
-function caveatsOf(
-  features: DriverFeatures | undefined,
-  network: Network,
-  handle: VmHandle | undefined,
-): string[] {
+function caveatsOf(features: DriverFeatures | undefined, handle: VmHandle | undefined): string[] {
   if (features === undefined) return [];
-  const ofNetwork = features.networkCaveats[network];
   return [
     ...features.caveats,
-    ...(ofNetwork === undefined ? [] : [ofNetwork]),
     ...(handle?.snapshot === undefined ? [] : (features.snapshots?.caveats ?? [])),
   ];
 }

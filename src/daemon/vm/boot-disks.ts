@@ -68,12 +68,9 @@ export function vmDisks(
 }
 
 /** Returns the limits of a VM with this spec, by the ids of its devices. */
-export function deviceLimits(
-  { diskLimit, netLimit, network, volumes }: VmSpec,
-  id: VmId,
-): Required<DeviceLimits> {
+export function deviceLimits({ diskLimit, network, volumes }: VmSpec, id: VmId): Required<DeviceLimits> {
   const own = [OWN, ...volumes.map(({ name }) => volumeDisk(name))];
-  const { nics } = planNetwork({ network, netLimit }, id);
+  const { nics } = planNetwork({ network }, id);
   return {
     disks: Object.fromEntries(own.map((disk) => [disk, diskLimit])),
     nics: Object.fromEntries(nics.map((nic) => [nic.id, nic.limit])),

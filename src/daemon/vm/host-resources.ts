@@ -56,12 +56,12 @@ const UID: HostResource = {
 /** The network namespace of a VM with a network of its own; its policy is in force before the VMM is started. */
 const NETWORK: HostResource = {
   name: "network",
-  acquire: async ({ helper }, { vm, signal }) => {
+  acquire: async (host, { vm, signal }) => {
     const { nics, namespace } = planNetwork(vm.spec, vm.id);
     const [card] = nics;
     if (namespace.kind !== "join" || card === undefined) return;
     const { policy = INTERNET, publish, networks, netLimit: limit } = vm.spec;
-    await checkPortsUnused(publish);
+    await checkPortsUnused(host, publish);
     const { mac } = card;
     const network = {
       mac,
@@ -72,7 +72,7 @@ const NETWORK: HostResource = {
       networks,
       limit,
     };
-    await helper.makeNetwork(vm.id, network, signal);
+    await host.helper.makeNetwork(vm.id, network, signal);
   },
   release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),
   listOwned: ({ helper }) => helper.listNetworks(),

@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { checkPortsUnused } from "#daemon/vm/published-ports.ts";
 import { useFakeDaemon } from "#testing/fake-daemon.ts";
 
+const ROOTS = { limitations: { uid: undefined, cgroup: undefined, network: undefined, domains: undefined } };
 const PORT = { address: "127.0.0.1", guestPort: 80 } as const;
 
 test("a port that another VM publishes is refused at create, also while that VM does not run", async (t) => {
@@ -33,14 +34,14 @@ test("a port that a program of the host has is refused, for TCP and for UDP", as
   await using server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const tcp = { ...PORT, hostPort: (server.address() as AddressInfo).port, protocol: "tcp" } as const;
-  await assert.rejects(checkPortsUnused([tcp]), { code: "port.taken", hint: /ss -lpn -t/ });
-  await assert.rejects(checkPortsUnused([{ ...tcp, address: "0.0.0.0" }]), { code: "port.taken" });
+  await assert.rejects(checkPortsUnused(ROOTS, [tcp]), { code: "port.taken", hint: /ss -lpn -t/ });
+  await assert.rejects(checkPortsUnused(ROOTS, [{ ...tcp, address: "0.0.0.0" }]), { code: "port.taken" });
   await using socket = createSocket("udp4").bind(0, "127.0.0.1");
   await once(socket, "listening");
   const udp = { ...PORT, hostPort: socket.address().port, protocol: "udp" } as const;
-  await assert.rejects(checkPortsUnused([udp]), { code: "port.taken", hint: /ss -lpn -u/ });
+  await assert.rejects(checkPortsUnused(ROOTS, [udp]), { code: "port.taken", hint: /ss -lpn -u/ });
   await server[Symbol.asyncDispose]();
-  await checkPortsUnused([tcp]);
+  await checkPortsUnused(ROOTS, [tcp]);
 });
 
 test("a port that a program has on an IPv6 address is refused, and the same port of IPv4 is free", async () => {
@@ -48,13 +49,16 @@ test("a port that a program has on an IPv6 address is refused, and the same port
   await once(server, "listening");
   const { port: hostPort } = server.address() as AddressInfo;
   const tcp = { hostPort, guestPort: 80, protocol: "tcp" } as const;
-  await assert.rejects(checkPortsUnused([{ ...tcp, address: "::" }]), { code: "port.taken" });
-  await checkPortsUnused([{ ...tcp, address: "0.0.0.0" }]);
-  await checkPortsUnused([{ ...tcp, address: "::", protocol: "udp" }]);
+  await assert.rejects(checkPortsUnused(ROOTS, [{ ...tcp, address: "::" }]), { code: "port.taken" });
+  await checkPortsUnused(ROOTS, [{ ...tcp, address: "0.0.0.0" }]);
+  await checkPortsUnused(ROOTS, [{ ...tcp, address: "::", protocol: "udp" }]);
 });
 
 test("an address that the host does not have is refused", () =>
-  assert.rejects(checkPortsUnused([{ ...PORT, address: "192.0.2.99", hostPort: 28_082, protocol: "tcp" }]), {
-    code: "input.invalid",
-    message: /192\.0\.2\.99 is not an address of this host/,
-  }));
+  assert.rejects(
+    checkPortsUnused(ROOTS, [{ ...PORT, address: "192.0.2.99", hostPort: 28_082, protocol: "tcp" }]),
+    {
+      code: "input.invalid",
+      message: /192\.0\.2\.99 is not an address of this host/,
+    },
+  ));

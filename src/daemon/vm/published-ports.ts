@@ -37,13 +37,17 @@ export function assertPortsFree(
  * Checks that no program of the host has one of these ports now.
  * @throws HearthError `port.taken`; `input.invalid` for what is no address of this host
  */
-export async function checkPortsUnused(ports: readonly PublishedPort[] = []): Promise<void> {
+export async function checkPortsUnused(
+  { limitations }: Pick<Host, "limitations">,
+  ports: readonly PublishedPort[] = [],
+): Promise<void> {
   for (const port of ports) {
     try {
       await (port.protocol === "tcp" ? bindTcp(port) : bindUdp(port));
     } catch (error) {
-      // A hearthd that is not root may not ask for ports below 1024. Its helper publishes them all the same.
-      if ((error as NodeJS.ErrnoException).code !== "EACCES") throw explain(port, error);
+      // A hearthd that is not root may not ask for ports below 1024. A helper publishes them all the same.
+      const isHelpers = (error as NodeJS.ErrnoException).code === "EACCES" && limitations.uid === undefined;
+      if (!isHelpers) throw explain(port, error);
     }
   }
 }
@@ -56,6 +60,10 @@ function explain({ address, hostPort, protocol }: PublishedPort, error: unknown)
         `publish: a program of the host has port ${hostPort} of ${address}.`,
         { hint: `Choose another port, or find the program: ss -lpn ${protocol === "tcp" ? "-t" : "-u"}` },
       );
+    case "EACCES":
+      return new HearthError("feature.missing", `publish: hearthd's user may not have port ${hostPort}.`, {
+        hint: "Choose a port from 1024 on, or lower the first of them: sysctl net.ipv4.ip_unprivileged_port_start",
+      });
     case "EADDRNOTAVAIL":
       return new HearthError("input.invalid", `publish: ${address} is not an address of this host.`, {
         hint: "`ip addr` lists them. 0.0.0.0 is each of IPv4, and [::] each of IPv6.",

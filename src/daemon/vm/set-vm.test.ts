@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { MIB } from "#base/sizes.ts";
 import { Vms } from "#daemon/vm/vms.ts";
+import type { DeviceLimits } from "#drivers/vm-driver.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import { Gate } from "#testing/gate.ts";
@@ -18,7 +19,7 @@ async function setUp(t: TestContext) {
     host.store.close();
     machine[Symbol.dispose]();
   });
-  const request = { name: "web", image: "debian", network: "user", memoryBytes: 512 * MIB } as const;
+  const request = { name: "web", image: "debian", network: "none", memoryBytes: 512 * MIB } as const;
   await vms.create({ ...request, diskLimit: LIMIT }, false, vms.background());
   const vmm = () => machine.vmms.running()[0];
   const set = (change: Parameters<Vms["set"]>[1]) => vms.set("web", change, vms.background());
@@ -28,19 +29,18 @@ async function setUp(t: TestContext) {
 test("limits apply from the boot on, change while the VM runs, and are removed by null", async (t) => {
   const { vms, set, vmm, spec } = await setUp(t);
   const limits = () => {
-    const { disks, nics } = vmm()?.limits ?? { disks: {}, nics: {} };
+    const disks: DeviceLimits["disks"] = vmm()?.limits.disks ?? {};
     assert.equal(disks["base"], undefined, "what VMs share is not limited");
-    return { own: disks["own"], net0: nics["net0"] };
+    return disks["own"];
   };
   await vms.start("web", vms.background());
-  assert.deepEqual(limits(), { own: LIMIT, net0: undefined });
-  const netLimit = { opsPerS: 50 };
-  await set({ netLimit });
-  assert.deepEqual(limits(), { own: LIMIT, net0: netLimit }, "what was not named stays");
+  assert.deepEqual(limits(), LIMIT);
+  const other = { opsPerS: 50 };
+  await set({ diskLimit: other });
+  assert.deepEqual(limits(), other);
   await set({ diskLimit: null });
-  assert.deepEqual(limits(), { own: undefined, net0: netLimit });
+  assert.equal(limits(), undefined);
   assert.equal(spec().diskLimit, undefined);
-  assert.deepEqual(spec().netLimit, netLimit);
 });
 
 test("a limit that the driver lacks is refused, naming none or those that can, and nothing is changed", async (t) => {
@@ -179,7 +179,7 @@ test("a policy for a VM without a network that has one is refused", async (t) =>
   const policy = { default: "deny", rules: [] } as const;
   await assert.rejects(set({ policy }), {
     code: "input.invalid",
-    message: /^policy: the network user has none/,
+    message: /^policy: the network none has none/,
   });
   assert.equal(spec().policy, undefined);
 });

@@ -48,7 +48,6 @@ export function firecrackerFeatures(
     balloon: true,
     hotplug: { disk: false },
     caveats: [FULL_DISK],
-    networkCaveats: {},
     // A guest boots in less than a second with KVM; where KVM itself is emulated in 10, alone.
     agentDeadlineMs: 90_000,
     bootRetries: 0,

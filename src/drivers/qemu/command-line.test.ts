@@ -186,13 +186,16 @@ describe("QEMU's command line", () => {
     assert.doesNotMatch(text, /no-flush|cache=unsafe/);
   });
 
-  test("has the NICs of the plan, each with its own address and user-mode network", () => {
+  test("has the NICs of the plan, each with its own address and TAP device", () => {
     assert.deepEqual(valuesOf(qemuArguments(plan(), EMULATED), "-netdev"), []);
     const nics = ["a", "b"].map((id, index): NicPlan => {
-      return { id, mac: `02:00:00:00:00:0${index}`, attach: { kind: "user" } };
+      return { id, mac: `02:00:00:00:00:0${index}`, attach: { kind: "tap", name: `tap-${id}` } };
     });
     const args = qemuArguments(plan({ nics }), EMULATED);
-    assert.deepEqual(valuesOf(args, "-netdev"), ["user,id=net-a,ipv6=off", "user,id=net-b,ipv6=off"]);
+    assert.deepEqual(
+      valuesOf(args, "-netdev"),
+      ["a", "b"].map((id) => `tap,id=net-${id},ifname=tap-${id},script=no,downscript=no`),
+    );
     const cards = valuesOf(args, "-device").filter((text) => text.startsWith("virtio-net"));
     assert.deepEqual(cards, [
       "virtio-net-device,id=nic-a,netdev=net-a,mac=02:00:00:00:00:00",

@@ -154,13 +154,19 @@ const SAVED_REVISION = 2;
  */
 export function machineRevision(accel: QemuMachine["accel"]): string {
   const machine: QemuMachine = { accel, tscKhz: ANY_KHZ, firmware: ANY_FIRMWARE };
-  const both = [false, true].map((nested) => qemuArguments({ ...ANY_PLAN, nested }, machine));
+  const both = [false, true].map((nested) =>
+    qemuArguments({ ...ANY_PLAN, nested }, machine).map((text) =>
+      text.startsWith("tap,") ? ANY_NETWORK : text,
+    ),
+  );
   return createHash("sha256")
     .update(JSON.stringify([SAVED_REVISION, both]))
     .digest("hex")
     .slice(0, 8);
 }
 
+/** The other end of a card is no part of the machine. It has had this text from the beginning. */
+const ANY_NETWORK = "user,id=net-any,ipv6=off";
 const ANY_KHZ = 1;
 const ANY_FIRMWARE: QemuFirmware = { qboot: "/qboot.rom", dataDirs: [] };
 const ANY_PLAN: BootPlan = {
@@ -174,7 +180,7 @@ const ANY_PLAN: BootPlan = {
   disks: [{ id: "any", path: "/disk", format: "qcow2", readOnly: false }],
   cpus: 1,
   memoryBytes: 1,
-  nics: [{ id: "any", mac: "02:00:00:00:00:01", attach: { kind: "user" } }],
+  nics: [{ id: "any", mac: "02:00:00:00:00:01", attach: { kind: "tap", name: "any" } }],
   init: "agent",
   nested: false,
   isolation: NO_ISOLATION,
@@ -264,12 +270,9 @@ function backingOf({ backing = [] }: DiskPlan): BlockLayer[] {
   return backing.map((path) => ({ path, format: path.endsWith(".raw") ? "raw" : "qcow2" }));
 }
 
-/** Returns the arguments of a NIC. The guest's side of QEMU's user-mode network is in src/network/user-network.ts. */
+/** Returns the arguments of a NIC. */
 function nicArguments({ id, mac, attach }: NicPlan, device: DeviceName): string[] {
-  const options =
-    attach.kind === "tap"
-      ? `tap,id=net-${id},ifname=${attach.name},script=no,downscript=no`
-      : `user,id=net-${id},ipv6=off`;
+  const options = `tap,id=net-${id},ifname=${attach.name},script=no,downscript=no`;
   return ["-netdev", options, "-device", `${device("net")},id=nic-${id},netdev=net-${id},mac=${mac}`];
 }
 

@@ -4,7 +4,7 @@ import { LIMITS } from "#model/limits.ts";
 import { describeFeatures } from "#drivers/qemu/features.ts";
 
 const firmware = { qboot: "/usr/share/qemu/qboot.rom", dataDirs: [] };
-const installed = (version: string, userNetwork = true) => ({ version, userNetwork, firmware });
+const installed = (version: string) => ({ version, firmware });
 
 describe("the QEMU driver's features of a host", () => {
   const CASES = [
@@ -55,10 +55,5 @@ describe("the QEMU driver's features of a host", () => {
       describeFeatures(installed(version), "kvm").snapshots?.caveats.join("\n") ?? "";
     for (const version of ["7.2.22", "8.1.5"]) assert.match(of(version), /its own copy/);
     for (const version of ["8.2", "8.2.0", "10.0.2"]) assert.match(of(version), /cannot give memory back/);
-  });
-
-  test("the user network's access to the host's loopback is a caveat, and a QEMU without that network offers none", () => {
-    assert.match(describeFeatures(installed("7.2.22"), "kvm").networkCaveats.user ?? "", /10\.0\.2\.2/);
-    assert.deepEqual(describeFeatures(installed("7.2.22", false), "kvm").networks, ["none", "nat"]);
   });
 });

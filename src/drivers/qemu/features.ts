@@ -15,8 +15,6 @@ const VERSION_MIN = [6, 2] as const;
 
 const EMULATED =
   "The CPU is emulated, because this host has no working KVM: QEMU's emulation is not a security boundary.";
-const USER_NETWORK_REACH =
-  "With --network user the guest reaches services on the host's loopback through 10.0.2.2, and all that the host reaches, such as a cloud's metadata at 169.254.169.254; its QEMU is in the host's network namespace, with the host's abstract Unix sockets.";
 
 /**
  * The memory of QEMU itself: 57 MB were measured for QEMU 7.2 with one guest; its buffers and threads grow with the
@@ -53,7 +51,6 @@ export async function findFirmware(program: string, signal: AbortSignal): Promis
 
 /** Returns the features of a driver with this QEMU. Pure. */
 export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" | "tcg"): DriverFeatures {
-  const userNetwork = installed instanceof Error || installed.userNetwork;
   return {
     available: availability(installed),
     version: installed instanceof Error ? undefined : installed.version,
@@ -64,15 +61,14 @@ export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" 
     diskSerials: true,
     layeredDisks: true,
     snapshots: installed instanceof Error ? undefined : snapshotFeatures(installed, accel),
-    networks: NETWORKS.filter((network) => network !== "user" || userNetwork),
+    networks: NETWORKS,
     nested: nestedCpus(accel),
-    // QEMU's user-mode network has no limits.
+    // A network namespace has the limits itself.
     limits: { disk: true, net: false },
     balloon: true,
     // A microvm has no bus that a disk could be plugged into.
     hotplug: { disk: false },
     caveats: accel === "tcg" ? [EMULATED] : [],
-    networkCaveats: userNetwork ? { user: USER_NETWORK_REACH } : {},
     // A guest boots in less than a second with KVM. Emulated, or with a KVM that is emulated itself, it takes 3 to 10 s
     // on an idle machine with two cores, and 25 to 45 s on one with a load of 15.
     agentDeadlineMs: 90_000,

@@ -10,7 +10,6 @@ export const DEFAULT_QEMU = "qemu-system-x86_64";
 export type InstalledQemu = {
   /** The version, such as "7.2.22". */
   readonly version: string;
-  readonly userNetwork: boolean;
   /** Undefined where QEMU's data directories have no qboot.rom. */
   readonly firmware: QemuFirmware | undefined;
 };
@@ -77,12 +76,10 @@ async function askQemu(path: string, signal: AbortSignal): Promise<InstalledQemu
   if (!version.ok) return version.error;
   const number = /version (\d+\.\d+(?:\.\d+)?)/.exec(version.stdout)?.[1];
   if (number === undefined) return new Error(`${path} --version does not look like that of QEMU.`);
-  const networks = await run(path, ["-M", "none", "-netdev", "help"], options);
   const builtIn = await run(path, ["-L", "help"], options);
   signal.throwIfAborted();
   return {
     version: number,
-    userNetwork: networks.ok && /^user$/m.test(networks.stdout),
     firmware: findFirmware(path, builtIn.ok ? builtIn.stdout.split("\n") : []),
   };
 }

@@ -14,7 +14,7 @@ export default command({
   examples: [
     ["hearth template build debian", "Then: hearth run debian"],
     [
-      "hearth template build --memory 512M --network user debian",
+      "hearth template build --memory 512M --network nat debian",
       "Build a template for VMs with this memory and network",
     ],
   ],
