@@ -6,6 +6,7 @@
  * pass, and count for their rule. All other packets are decided by the rules, in both directions: a connection that an
  * earlier policy allowed and this one denies is cut, with the next packet of either end.
  */
+import { COUNTED_SET, DECISIONS, ruleDecision, Verdicts } from "#helper/policy-verdicts.ts";
 import { INSIDE, OWN_NETWORK6 } from "#model/inside-addresses.ts";
 import { familyOf } from "#model/ip-address.ts";
 import { checkOf, deniesIpv6, domainOf, networkFamily, SPECIAL_NETWORKS } from "#model/network-policy.ts";
@@ -15,38 +16,15 @@ import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 export const UPLINK = "uplink";
 export const POLICY_TABLE = "inet hearth";
 
-/** Policies have numbers from 1 up to this. */
-export const POLICY_NUMBER_MAX = 0xf_ffff;
-/** The marks of one policy, each of which tells the rule. */
-const RULES = 0x1000;
-/** The rule of a connection that was cut. */
-const CUT = 0xfff;
-
 /** Addresses of one rule for a domain; see learnedMax of agent/internal/resolver/memory.go. */
 const NAME_ADDRESSES_MAX = 4096;
-
-/** The decisions of every policy, by the number that its mark has beside that of the policy. */
-export const DECISIONS = { resolver: 0, special: 1, published: 2, default: 3, private: CUT - 1 } as const;
-const FIRST_RULE = 4;
-/** The set of all marks of a policy, which counts the packets of each. */
-export const COUNTED_SET = "counted";
-
-/** Returns the number of the decision of a rule, by its index. */
-export function ruleDecision(index: number): number {
-  return FIRST_RULE + index;
-}
-
-/** Returns the number of the decision that a mark has. */
-export function decisionOf(mark: number): number {
-  return mark % RULES;
-}
 
 /** Contains the private networks, a /24 each, and the address of each VM on one. */
 export const PRIVATE_RANGE = "198.19.0.0/16";
 /** Connections of VMs on the same private networks: the host lets no others through. */
 const FROM_PRIVATE = `ct original ip saddr ${PRIVATE_RANGE}`;
 
-/** What a policy meets on its host. */
+/** The surroundings of a policy on its host. */
 export type Surroundings = {
   /** Whether the VM is on private networks, whose VMs it reaches unless a rule decides otherwise. */
   readonly hasPrivate: boolean;
@@ -64,46 +42,6 @@ export const VM_ADDRESSES = {
   /** Contains the IPv6 addresses, each of which ends with the IPv4 address: one lease is for both. */
   network6: `${OWN_NETWORK6}:1::/64`,
 } as const;
-
-/** The verdicts of one policy, each of which marks the connection and counts. */
-class Verdicts {
-  readonly #count: number;
-  readonly #first: number;
-
-  constructor({ rules }: NetworkPolicy, number: number) {
-    this.#count = FIRST_RULE + rules.length;
-    this.#first = number * RULES;
-  }
-
-  /** The mark of a connection that was cut. */
-  get cut(): string {
-    return this.mark(CUT);
-  }
-
-  /** The marks of connections that the policy allows. */
-  get allowed(): string {
-    return `${this.mark(0)}-${this.mark(CUT - 1)}`;
-  }
-
-  /** Returns the elements of the set of all marks. */
-  elements(): string {
-    const all = [...Array.from({ length: this.#count }).keys(), DECISIONS.private];
-    return all.map((decision) => `${this.mark(decision)} counter`).join(", ");
-  }
-
-  allow(decision: number): string {
-    return `ct mark set ${this.mark(decision)} goto allow`;
-  }
-
-  decide(action: PolicyRule["action"], decision: number): string {
-    return action === "allow" ? this.allow(decision) : `ct mark set ${this.mark(decision)} goto deny`;
-  }
-
-  /** Returns the mark of a connection that is decided so. */
-  mark(decision: number): string {
-    return `0x${(this.#first + decision).toString(16)}`;
-  }
-}
 
 /** A family of addresses, as nftables has it. Sets of addresses are of one family. */
 type Family = {

@@ -18,7 +18,7 @@ import { isStale, UidLeases } from "#helper/uid-leases.ts";
 import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
 import type { GuestNetworks } from "#helper/guest-networks.ts";
-import { VmNetworks } from "#helper/vm-networks.ts";
+import { networksOfRoot } from "#helper/vm-networks.ts";
 import type { NetworkPrograms } from "#helper/vm-networks.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
 import type { VmmPrograms } from "#helper/vmm-programs.ts";
@@ -92,14 +92,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#files = new VmFiles(options.roots, this.#leases, this.#owner, this.#isRoot);
-    this.#networks =
-      options.networks ??
-      new VmNetworks(
-        options.roots.networks,
-        options.networkPrograms ?? { netns: "hearth-netns", resolver: "hearth-resolver" },
-        options.roots.vms,
-        (id) => this.#uidOf(id),
-      );
+    this.#networks = options.networks ?? networksOfRoot(options, (id) => this.#uidOf(id));
     this.#limitations = findLimitations(this.#isRoot, options);
   }
 

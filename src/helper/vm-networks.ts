@@ -18,18 +18,13 @@ import {
   namesOf,
 } from "#helper/check-guest-network.ts";
 import type { GuestNetworks } from "#helper/guest-networks.ts";
+import type { HelperRoots } from "#helper/helper-roots.ts";
 import { bandwidthCommand, guestProgram, packetLimitProgram, publishProgram } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import { NameResolver } from "#helper/name-resolver.ts";
 import { NetnsProgram, publishTable, TOOL_MS } from "#helper/netns-program.ts";
-import {
-  COUNTED_SET,
-  POLICY_NUMBER_MAX,
-  POLICY_TABLE,
-  policyProgram,
-  UPLINK,
-  VM_ADDRESSES,
-} from "#helper/policy-program.ts";
+import { POLICY_TABLE, policyProgram, UPLINK, VM_ADDRESSES } from "#helper/policy-program.ts";
+import { COUNTED_SET, POLICY_NUMBER_MAX } from "#helper/policy-verdicts.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { hasIpv6, hasIpv6Peer } from "#host/ipv6-routes.ts";
 import { newLinksHave6 } from "#host/ipv6-settings.ts";
@@ -66,6 +61,18 @@ export function ownProgram(dir: string, name: string): string {
 
 export function networkPrograms(dir: string): NetworkPrograms {
   return { netns: ownProgram(dir, "hearth-netns"), resolver: ownProgram(dir, "hearth-resolver") };
+}
+
+/** Returns the networks of a helper that is root. Its programs are those on PATH unless told. */
+export function networksOfRoot(
+  {
+    roots,
+    networkPrograms: given,
+  }: { readonly roots: HelperRoots; readonly networkPrograms?: NetworkPrograms | undefined },
+  uidOf: (id: VmId) => number | undefined,
+): VmNetworks {
+  const programs = given ?? { netns: "hearth-netns", resolver: "hearth-resolver" };
+  return new VmNetworks(roots.networks, programs, roots.vms, uidOf);
 }
 
 /** The networks of one directory, which all hearthds of a host share. */

@@ -1,5 +1,5 @@
 import { HearthError } from "#base/error.ts";
-import { DECISIONS, ruleDecision } from "#helper/policy-program.ts";
+import { DECISIONS, ruleDecision } from "#helper/policy-verdicts.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { RateLimit } from "#model/rate-limit.ts";

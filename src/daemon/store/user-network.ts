@@ -7,7 +7,8 @@
  * refused with that reason. JSON that is damaged stays as it is.
  */
 
-const ALLOW_ALL = '{"default":"allow","rules":[{"action":"allow","to":"0.0.0.0/0"}]}';
+const ALLOW_ALL =
+  '{"default":"allow","rules":[{"action":"allow","to":"0.0.0.0/0"},{"action":"allow","to":"::/0"}]}';
 
 function update(table: string, column: string, at: string): string {
   const jail = `coalesce(${column} ->> '${at}.isolation.jail', 1)`;

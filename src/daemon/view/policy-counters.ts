@@ -1,7 +1,7 @@
 /** Parses the counters of a network policy, as `nft -j list set` prints them (libnftables-json(5)). Pure. */
 import * as z from "zod/mini";
 import { HearthError } from "#base/error.ts";
-import { decisionOf, DECISIONS, ruleDecision } from "#helper/policy-program.ts";
+import { decisionOf, DECISIONS, ruleDecision } from "#helper/policy-verdicts.ts";
 
 /** Packets of both directions, since the policy is in force. */
 export type PacketCount = { readonly packets: number; readonly bytes: number };
