@@ -3,7 +3,8 @@
  * by packet, are in policy-probes.test.ts.
  */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { VmNetworkView, VmStats } from "#api/wire.ts";
 import { signalProcess } from "#host/procfs.ts";
@@ -219,6 +220,22 @@ describe("a VM with --network nat", { skip }, () => {
     await bed.ok(["network", "set", "app", "--network", "deny-all", "--allow-domain", "name.example"]);
     assert.equal(await ask("app", "db.hearth"), `hello ${app}\n`);
     assert.equal(await found("app", "name.example"), PEERS.public);
+
+    const office = join(bed.dir, "office.toml");
+    const rules = [
+      '{ allow = "vm:db", ports = [80] }',
+      '{ deny = "network:dev" }',
+      '{ allow = "host", ports = [80] }',
+    ];
+    writeFileSync(office, `default = "deny"\nrules = [${rules.join(", ")}]\n`);
+    await bed.ok(["network", "set", "app", "--policy", office]);
+    assert.match(await ask("app", db), /No route to host/, "before it has asked for the name");
+    assert.equal(await ask("app", "db.hearth"), `hello ${app}\n`);
+    assert.match(await bed.sh("app", greeterScript("db.hearth", 81)), /No route to host/, "another port");
+    assert.match(await get("app", "198.18.0.1"), /to 198\.18\.0\.1$/m, "the host");
+    assert.match(await bed.ok(["network", "test", "app", "198.18.0.1:80"]), /^allow: rule 3, allow host:80/);
+    await bed.ok(["network", "set", "app", "--network", "deny-all"]);
+    assert.match(await get("app", "198.18.0.1"), /No route to host/);
 
     await bed.ok(["fork", "db"]);
     assert.equal(await found("app", "db-1.hearth"), "", "a copy is on no private network");

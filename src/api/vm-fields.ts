@@ -94,7 +94,7 @@ export const policySchema = z
             .string()
             .max(LIMITS.policyTargetMaxChars)
             .describe(
-              "A network, such as 10.20.0.0/16 or 2001:db8::/32; or a domain, such as domain:*.debian.org",
+              "A network, such as 10.20.0.0/16 or 2001:db8::/32; domain:*.debian.org; host; network:NAME, a private network; or vm:NAME, a VM on one",
             ),
           protocol: z
             .enum(POLICY_PROTOCOLS)

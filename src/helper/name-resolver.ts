@@ -14,7 +14,7 @@ import type { LearnedAddress } from "#helper/policy-program.ts";
 import { runOrThrow } from "#host/run.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import { isAddress } from "#model/ip-address.ts";
-import { checkOf, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { checkOf, domainOf, learnedDomainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
 const DNS_PORT = 53;
@@ -100,7 +100,7 @@ export class NameResolver {
     signal: AbortSignal,
   ): Promise<void> {
     const rules = policy.rules.flatMap((rule, index) => {
-      const domain = domainOf(rule);
+      const domain = learnedDomainOf(rule);
       if (domain === undefined) return [];
       const check = checkOf(rule);
       const sets = { set: nameSet(index, "ipv4"), set6: nameSet(index, "ipv6") };
@@ -111,7 +111,7 @@ export class NameResolver {
       rules,
       ipv6,
       // The rules of a policy without domains are about addresses, and not about names.
-      refuseOthers: policy.default === "deny" && rules.length > 0,
+      refuseOthers: policy.default === "deny" && policy.rules.some((rule) => domainOf(rule) !== undefined),
       guest: INSIDE.guest,
       never: SPECIAL_NETWORKS,
     };

@@ -3,7 +3,7 @@ import * as z from "zod/mini";
 import { HearthError } from "#base/error.ts";
 import { parseJson } from "#helper/message-lines.ts";
 import { HOST_TABLE, hostProgram } from "#helper/nft-program.ts";
-import { PRIVATE_RANGE, UPLINK, VM_ADDRESSES } from "#helper/policy-program.ts";
+import { PRIVATE_RANGE, UPLINK, VM_ADDRESSES } from "#helper/vm-addresses.ts";
 import { runOrThrow } from "#host/run.ts";
 import { hostLink, INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";

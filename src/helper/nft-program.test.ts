@@ -83,6 +83,28 @@ test("a frame of the guest has its own IPv6 address, and a message of neighbour 
   ]);
 });
 
+test("rules for the host come before all others, and those for VMs and private networks in their order", () => {
+  const rules = [
+    { action: "allow", to: "vm:db", protocol: "tcp", ports: { first: 5432, last: 5432 } },
+    { action: "deny", to: "network:dev" },
+    { action: "deny", to: "network:elsewhere" },
+    { action: "allow", to: "host", protocol: "tcp", ports: { first: 3128, last: 3128 } },
+  ] as const;
+  const names: Names = { kind: "answered", resolver: undefined, learned: [] };
+  const network = { ...NETWORK, policy: { default: "deny", rules }, networks: ["other", "dev"] } as const;
+  const decided = chain(guestProgram(network, names, 5, HOST), "decide");
+  const ours = decided.filter((rule) => /0x500[4-7]|@host |@special |private|198\.19/.test(rule));
+  assert.deepEqual(ours, [
+    "ct status dnat ct original ip saddr 198.19.0.0/16 ct mark set 0x5ffe goto allow",
+    "ct original ip daddr 198.18.0.1 meta l4proto tcp ct original proto-dst 3128-3128 ct mark set 0x5007 goto allow",
+    "ct original ip daddr @host ct mark set 0x5001 goto deny",
+    "ct original ip daddr 198.19.0.0/16 ct original ip daddr @names0 meta l4proto tcp ct original proto-dst 5432-5432 ct mark set 0x5004 goto allow",
+    "ct original ip daddr $network1 ct mark set 0x5005 goto deny",
+    "ct original ip daddr 198.19.0.0/16 ct mark set 0x5ffe goto allow",
+    "ct original ip daddr @special ct mark set 0x5001 goto deny",
+  ]);
+});
+
 test("what belongs to no connection is dropped before any rule, which could not match it", () => {
   const [, first] = chain(guestProgram(NETWORK, FORWARDED, 5, HOST), "forward");
   assert.equal(first, "ct state invalid,untracked drop");

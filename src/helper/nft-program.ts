@@ -3,7 +3,8 @@
  * the host, and the same for all VMs. All text comes from arguments that were parsed. Pure.
  */
 import { createHash } from "node:crypto";
-import { policyProgram, UPLINK, VM_ADDRESSES } from "#helper/policy-program.ts";
+import { policyProgram } from "#helper/policy-program.ts";
+import { UPLINK, VM_ADDRESSES } from "#helper/vm-addresses.ts";
 import type { Names, Surroundings } from "#helper/policy-program.ts";
 import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
 import { familyOf } from "#model/ip-address.ts";
@@ -102,7 +103,7 @@ export function guestProgram(
     `    oifname "${UPLINK}" snat ip6 to ${ADDRESS_VARIABLE}6`,
     "  }",
     "}",
-    policyProgram(policy, names, policyNumber, { hasPrivate: networks.length > 0, host }),
+    policyProgram(policy, names, policyNumber, { networks, host }),
   ].join("\n");
 }
 
@@ -270,6 +271,8 @@ function hostChains(madeRouter: MadeRouter): string {
     ...(families.length > 0 ? router : []),
     "  chain input {",
     "    type filter hook input priority filter - 10; policy accept;",
+    // A VM whose policy has no rule for the host cannot send to this address.
+    `    iifname ${links} ip daddr ${VM_ADDRESSES.gateway} accept`,
     `    iifname ${links} ct state established,related accept`,
     `    iifname ${links} reject with icmpx admin-prohibited`,
     "  }",

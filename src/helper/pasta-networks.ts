@@ -26,7 +26,8 @@ import { NetworkHolders } from "#helper/network-holder.ts";
 import { bandwidthCommand, guestProgram, packetLimitProgram } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import { pastaArguments, PASTA_ADDRESS, publishedProgram } from "#helper/pasta-program.ts";
-import { policyProgram, UPLINK } from "#helper/policy-program.ts";
+import { policyProgram } from "#helper/policy-program.ts";
+import { UPLINK } from "#helper/vm-addresses.ts";
 import { POLICY_NUMBER_MAX } from "#helper/policy-verdicts.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { LISTINGS } from "#helper/vm-networks.ts";
@@ -36,11 +37,12 @@ import { runOrThrow } from "#host/run.ts";
 import type { LaunchNetwork } from "#jail/vmm-launch.ts";
 import type { VmId } from "#model/ids.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
+import { targetOf } from "#model/network-policy.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 /** The reason why policies have no domains. */
 const NO_DOMAINS =
-  "VMs of a hearthd that does not run as root have no policies with domains and no private networks: their resolver needs a uid of its own.";
+  "VMs of a hearthd that does not run as root have no private networks, and no policies with domains or for the host: a resolver needs a uid of its own, and pasta reaches no program of the host.";
 const TUN_DEVICE = "/dev/net/tun";
 /** hearthd's user in the user namespace, where no other has an id. */
 const OWN_UID = 0;
@@ -98,7 +100,7 @@ export class PastaNetworks implements GuestNetworks {
     checkEnforced(enforced);
     refuseDomains(enforced);
     const rules = policyProgram(enforced.policy, namesOf(enforced), this.#nextNumber(), {
-      hasPrivate: false,
+      networks: [],
       host: HOST,
     });
     await inside(this.#existing(id), ["nft", "-f", "-"], rules, signal);
@@ -190,7 +192,9 @@ function namespacesOf({ pid }: ProcessRef): {
 
 /** @throws HearthError `feature.missing` */
 function refuseDomains(enforced: EnforcedPolicy): void {
-  if (hasDomains(enforced) || isOnPrivate(enforced)) throw new HearthError("feature.missing", NO_DOMAINS);
+  const hasHost = enforced.policy.rules.some((rule) => targetOf(rule).kind === "host");
+  if (hasDomains(enforced) || isOnPrivate(enforced) || hasHost)
+    throw new HearthError("feature.missing", NO_DOMAINS);
 }
 
 /** Finds what a network lacks here. Namespaces are those of the jail, which has its own check. */

@@ -1,6 +1,6 @@
 /** Writes the arguments of pasta(1) for a VM's network, and the nftables program that they need. Pure. */
 import { HearthError } from "#base/error.ts";
-import { UPLINK } from "#helper/policy-program.ts";
+import { UPLINK } from "#helper/vm-addresses.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import { familyOf } from "#model/ip-address.ts";
 import type { PublishedPort } from "#model/published-port.ts";

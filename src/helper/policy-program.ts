@@ -7,41 +7,40 @@
  * earlier policy allowed and this one denies is cut, with the next packet of either end.
  */
 import { COUNTED_SET, DECISIONS, ruleDecision, Verdicts } from "#helper/policy-verdicts.ts";
-import { INSIDE, OWN_NETWORK6 } from "#model/inside-addresses.ts";
+import { PRIVATE_RANGE, UPLINK, VM_ADDRESSES } from "#helper/vm-addresses.ts";
+import { INSIDE } from "#model/inside-addresses.ts";
 import { familyOf } from "#model/ip-address.ts";
-import { checkOf, deniesIpv6, domainOf, networkFamily, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import {
+  checkOf,
+  deniesIpv6,
+  learnedDomainOf,
+  networkFamily,
+  SPECIAL_NETWORKS,
+  targetOf,
+} from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
-/** The VM's end of the link between its namespace and the host. */
-export const UPLINK = "uplink";
 export const POLICY_TABLE = "inet hearth";
 
 /** Addresses of one rule for a domain; see learnedMax of agent/internal/resolver/memory.go. */
 const NAME_ADDRESSES_MAX = 4096;
 
-/** Contains the private networks, a /24 each, and the address of each VM on one. */
-export const PRIVATE_RANGE = "198.19.0.0/16";
 /** Connections of VMs on the same private networks: the host lets no others through. */
 const FROM_PRIVATE = `ct original ip saddr ${PRIVATE_RANGE}`;
 
 /** The surroundings of a policy on its host. */
 export type Surroundings = {
-  /** Whether the VM is on private networks, whose VMs it reaches unless a rule decides otherwise. */
-  readonly hasPrivate: boolean;
+  /**
+   * The private networks that the VM is on, whose VMs it reaches unless a rule decides otherwise. $network0 is the first
+   * in the program.
+   */
+  readonly networks: readonly string[];
   /**
    * The addresses of the host. No policy allows them, or those of other VMs: the host's own table denies them, too, but
    * other programs flush all tables at times.
    */
   readonly host: readonly string[];
 };
-
-/** Contains the addresses of each running VM, which the host translates to its own. */
-export const VM_ADDRESSES = {
-  network: "198.18.0.0/16",
-  gateway: "198.18.0.1",
-  /** Contains the IPv6 addresses, each of which ends with the IPv4 address: one lease is for both. */
-  network6: `${OWN_NETWORK6}:1::/64`,
-} as const;
 
 /** A family of addresses, as nftables has it. Sets of addresses are of one family. */
 type Family = {
@@ -140,8 +139,8 @@ export function policyProgram(
     `    ct mark @${COUNTED_SET} ct state established goto cut`,
     "    reject with icmpx admin-prohibited",
     "  }",
-    ...decisions(policy, names, verdicts, around.hasPrivate),
-    ...forwarding(verdicts, around.hasPrivate),
+    ...decisions(policy, names, verdicts, around.networks),
+    ...forwarding(verdicts, around.networks.length > 0),
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
     // The guest looks for its gateway. A packet that was forwarded has a smaller limit (RFC 4861).
@@ -193,7 +192,7 @@ function specialSet({ name, type, special }: Family): string {
 /** Returns the sets of the rules for domains, with what is known already. */
 function nameSets({ rules }: NetworkPolicy, names: Names): string[] {
   return rules.flatMap((rule, index) => {
-    const domain = domainOf(rule);
+    const domain = learnedDomainOf(rule);
     if (domain === undefined) return [];
     const learned = names.kind === "answered" ? names.learned.filter((one) => one.domain === domain) : [];
     return FAMILIES.map(({ name, type }) => {
@@ -306,8 +305,19 @@ function output({ rules }: NetworkPolicy, names: Names, verdicts: Verdicts): str
  * Returns the chain that decides about packets of both directions, by where their connection was to go. What the
  * namespace translates is allowed: queries for names, which the guest began, and connections to published ports.
  */
-function decisions(policy: NetworkPolicy, names: Names, verdicts: Verdicts, hasPrivate: boolean): string[] {
+function decisions(
+  policy: NetworkPolicy,
+  names: Names,
+  verdicts: Verdicts,
+  networks: readonly string[],
+): string[] {
+  const hasPrivate = networks.length > 0;
   const { rules, default: action } = policy;
+  const ordered = rules.map((rule, index) => ({ rule, index }));
+  const linesOf = ({ rule, index }: { readonly rule: PolicyRule; readonly index: number }): string[] =>
+    matchesOf(rule, index, networks).map(
+      (match) => `    ${match} ${verdicts.decide(rule.action, ruleDecision(index))}`,
+    );
   const { guest, guest6 } = INSIDE;
   const allowPrivate = verdicts.allow(DECISIONS.private);
   const special = verdicts.decide("deny", DECISIONS.special);
@@ -319,17 +329,15 @@ function decisions(policy: NetworkPolicy, names: Names, verdicts: Verdicts, hasP
     ...(hasPrivate ? [`    ct status dnat ${FROM_PRIVATE} ${allowPrivate}`] : []),
     `    ct status dnat ct original ip saddr != ${guest} ${verdicts.allow(DECISIONS.published)}`,
     `    ct status dnat ct original ip6 saddr != ${guest6} ${verdicts.allow(DECISIONS.published)}`,
+    // These alone are about the host, which all that follows is not.
+    ...ordered.filter(({ rule }) => targetOf(rule).kind === "host").flatMap(linesOf),
     ...FAMILIES.flatMap(({ address, host, vms }) =>
       [`@${host}`, vms].map((to) => `    ct original ${address} ${to} ${special}`),
     ),
-    ...rules.flatMap((rule, index) =>
-      // Checked connections were redirected, unless an earlier policy allowed them directly.
-      checkOf(rule) === undefined
-        ? matchesOf(rule, index).map(
-            (match) => `    ${match} ${verdicts.decide(rule.action, ruleDecision(index))}`,
-          )
-        : [],
-    ),
+    // Checked connections were redirected, unless an earlier policy allowed them directly.
+    ...ordered
+      .filter(({ rule }) => targetOf(rule).kind !== "host" && checkOf(rule) === undefined)
+      .flatMap(linesOf),
     ...(hasPrivate ? [`    ct original ip daddr ${PRIVATE_RANGE} ${allowPrivate}`] : []),
     ...FAMILIES.map((family) => `    ct original ${family.address} @${family.special} ${special}`),
     ...(deniesIpv6(policy) ? [`    meta nfproto ipv6 ${special}`] : []),
@@ -338,20 +346,44 @@ function decisions(policy: NetworkPolicy, names: Names, verdicts: Verdicts, hasP
   ];
 }
 
-/** Returns the matches for the connections that a rule is about: one for each family of addresses that it has. */
-function matchesOf(rule: PolicyRule, index: number): string[] {
-  const family = networkFamily(rule);
-  return FAMILIES.filter(({ name }) => family === undefined || family === name).map((each) =>
-    matchOf(rule, index, each),
-  );
+/**
+ * Returns the matches for the connections that a rule is about: one for each family of addresses that it has.
+ * @param networks the private networks that the VM is on
+ */
+function matchesOf(rule: PolicyRule, index: number, networks: readonly string[] = []): string[] {
+  return FAMILIES.flatMap((family) => {
+    const to = addressesOf(rule, index, family, networks);
+    return to === undefined ? [] : [overProtocol(`ct original ${to}`, rule, family)];
+  });
 }
 
-function matchOf({ to, protocol, ports }: PolicyRule, index: number, family: Family): string {
-  const address = `ct original ${family.address}`;
-  const network =
-    domainOf({ to }) === undefined
-      ? `${address} ${to}`
-      : `${address} != @${family.special} ${address} @${nameSet(index, family.name)}`;
+/** Returns a match for the addresses of one family that a rule is about, if there are any. */
+function addressesOf(
+  rule: PolicyRule,
+  index: number,
+  family: Family,
+  networks: readonly string[],
+): string | undefined {
+  const { name, address, special } = family;
+  const target = targetOf(rule);
+  const names = `@${nameSet(index, name)}`;
+  switch (target.kind) {
+    case "network":
+      return networkFamily(rule) === name ? `${address} ${target.network}` : undefined;
+    case "domain":
+      return `${address} != @${special} ct original ${address} ${names}`;
+    case "host":
+      return name === "ipv4" ? `${address} ${VM_ADDRESSES.gateway}` : undefined;
+    case "private": {
+      const at = networks.indexOf(target.name);
+      return name === "ipv4" && at !== -1 ? `${address} $network${at}` : undefined;
+    }
+    case "vm":
+      return name === "ipv4" ? `${address} ${PRIVATE_RANGE} ct original ${address} ${names}` : undefined;
+  }
+}
+
+function overProtocol(network: string, { protocol, ports }: PolicyRule, family: Family): string {
   if (protocol === undefined) return network;
   const over = protocol === "icmp" ? family.icmp : checkOf({ protocol }) === undefined ? protocol : "tcp";
   const match = `${network} meta l4proto ${over}`;

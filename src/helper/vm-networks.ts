@@ -14,16 +14,17 @@ import {
   checkLimit,
   checkNetwork,
   hasResolver,
-  isOnPrivate,
   namesOf,
 } from "#helper/check-guest-network.ts";
 import type { GuestNetworks } from "#helper/guest-networks.ts";
+import { privateSubnet } from "#helper/private-subnets.ts";
 import type { HelperRoots } from "#helper/helper-roots.ts";
 import { bandwidthCommand, guestProgram, packetLimitProgram, publishProgram } from "#helper/nft-program.ts";
 import type { EnforcedPolicy, GuestNetwork } from "#helper/nft-program.ts";
 import { NameResolver } from "#helper/name-resolver.ts";
 import { NetnsProgram, publishTable, TOOL_MS } from "#helper/netns-program.ts";
-import { POLICY_TABLE, policyProgram, UPLINK, VM_ADDRESSES } from "#helper/policy-program.ts";
+import { POLICY_TABLE, policyProgram } from "#helper/policy-program.ts";
+import { UPLINK, VM_ADDRESSES } from "#helper/vm-addresses.ts";
 import { COUNTED_SET, POLICY_NUMBER_MAX } from "#helper/policy-verdicts.ts";
 import type { NetworkListing } from "#helper/privileged-port.ts";
 import { hasIpv6, hasIpv6Peer } from "#host/ipv6-routes.ts";
@@ -155,15 +156,23 @@ export class VmNetworks implements GuestNetworks {
     const { policy } = enforced;
     const path = this.#existing(id);
     const resolver = this.#resolver(id);
-    const around = { hasPrivate: isOnPrivate(enforced), host: hostAddresses() };
+    const { networks = [] } = enforced;
+    const around = { networks, host: hostAddresses() };
+    const defined = networks
+      .map((name, at) => `define network${at} = ${privateSubnet(this.#dir, this.#keyOf(name))}\n`)
+      .join("");
     if (!hasResolver(enforced)) {
-      await this.#load(path, policyProgram(policy, namesOf(enforced), this.#nextNumber(), around), signal);
+      await this.#load(
+        path,
+        `${defined}${policyProgram(policy, namesOf(enforced), this.#nextNumber(), around)}`,
+        signal,
+      );
       await resolver.end(signal);
       return;
     }
     if (!(await resolver.runs(signal))) await resolver.start(this.#existingUid(id), signal);
     const names = namesOf(enforced, await resolver.learned(signal));
-    await this.#load(path, policyProgram(policy, names, this.#nextNumber(), around), signal);
+    await this.#load(path, `${defined}${policyProgram(policy, names, this.#nextNumber(), around)}`, signal);
     await resolver.configure(policy, enforced.resolver, hasIpv6Peer(hostLink(id)), signal);
   }
 

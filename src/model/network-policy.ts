@@ -7,6 +7,7 @@ import { isIPv4 } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { canonicalIpv6, familyOf, isIn } from "#model/ip-address.ts";
 import { LIMITS } from "#model/limits.ts";
+import { checkPrivateNetworks } from "#model/private-network.ts";
 
 export const POLICY_PROTOCOLS = ["tcp", "udp", "icmp", "tls", "http"] as const;
 /** Protocols over TCP whose connections name a host, which has to be of the rule's domain. With their usual port. */
@@ -17,10 +18,7 @@ export type PortRange = { readonly first: number; readonly last: number };
 
 export type PolicyRule = {
   readonly action: "allow" | "deny";
-  /**
-   * A network in CIDR notation, such as 10.20.0.0/16 or 2001:db8::/32, IPv6 in canonical form; or `domain:` and a
-   * domain, as `checkDomain` has it.
-   */
+  /** The target, in the form of `targetOf`. */
   readonly to: string;
   /** Undefined: every protocol. */
   readonly protocol?: (typeof POLICY_PROTOCOLS)[number] | undefined;
@@ -62,6 +60,25 @@ export const SPECIAL_NETWORKS = [
   "8000::/1", // Private (fc00::/7, with a cloud's metadata at fd00:ec2::254), link-local, and multicast.
 ] as const;
 
+/** The target of a rule. */
+export type Target =
+  /** A network in CIDR notation, such as 10.20.0.0/16 or 2001:db8::/32, IPv6 in canonical form. */
+  | { readonly kind: "network"; readonly network: string }
+  /** `domain:` and a domain, as `checkDomain` has it. */
+  | { readonly kind: "domain"; readonly domain: string }
+  /** `host`: programs of the host. */
+  | { readonly kind: "host" }
+  /** `network:` and the name of a private network that the VM is on. */
+  | { readonly kind: "private"; readonly name: string }
+  /** `vm:` and the name of a VM on a private network that this one is on, too. */
+  | { readonly kind: "vm"; readonly name: string };
+
+/** The domain that the names of VMs are below. */
+export const VM_ZONE = "hearth";
+const HOST_TARGET = "host";
+const PRIVATE_PREFIX = "network:";
+const VM_PREFIX = "vm:";
+
 const IPV4_MAPPED = { network: "::ffff:0:0/96", bits: 96 } as const;
 const DOMAIN_PREFIX = "domain:";
 /** The longest name of DNS (RFC 1035), and a pattern. */
@@ -93,14 +110,19 @@ export function checkPolicy(policy: NetworkPolicy): NetworkPolicy {
 
 /** Checks what a rule is about. @throws HearthError `input.invalid` */
 function checkTarget(rule: PolicyRule): void {
-  const domain = domainOf(rule);
-  if (domain !== undefined) {
-    checkDomain(domain);
-    if (rule.action === "allow") return;
-    throw new HearthError("input.invalid", `${rule.to}: a rule for a domain can only allow.`, {
-      hint: "A guest can use an address without its name. Allow what it needs, and deny the rest by default.",
-    });
-  }
+  const target = targetOf(rule);
+  if (target.kind === "host") return;
+  if (target.kind === "network") return checkNetworkOf(rule);
+  if (target.kind === "domain") checkDomain(target.domain);
+  else checkPrivateNetworks([target.name]);
+  if (rule.action === "allow" || target.kind === "private") return;
+  throw new HearthError("input.invalid", `${rule.to}: a rule for a name can only allow.`, {
+    hint: "A guest can use an address without its name. Allow what it needs, and deny the rest.",
+  });
+}
+
+/** @throws HearthError `input.invalid` */
+function checkNetworkOf(rule: PolicyRule): void {
   const [address = "", bits = "", ...more] = rule.to.split("/");
   const isNumber = /^(?:0|[1-9]\d{0,2})$/.test(bits) && more.length === 0;
   if (isNumber && isIPv4(address) && Number(bits) <= 32) return;
@@ -115,9 +137,43 @@ function checkTarget(rule: PolicyRule): void {
   });
 }
 
-/** Returns the family of the network that a rule is about. Undefined: the rule is about a domain. */
+/** Returns what a rule is about. */
+export function targetOf({ to }: Pick<PolicyRule, "to">): Target {
+  if (to === HOST_TARGET) return { kind: "host" };
+  const after = (prefix: string): string | undefined =>
+    to.startsWith(prefix) ? to.slice(prefix.length) : undefined;
+  const domain = after(DOMAIN_PREFIX);
+  if (domain !== undefined) return { kind: "domain", domain };
+  const [network, vm] = [after(PRIVATE_PREFIX), after(VM_PREFIX)];
+  if (network !== undefined) return { kind: "private", name: network };
+  return vm === undefined ? { kind: "network", network: to } : { kind: "vm", name: vm };
+}
+
+/** Returns the family of the network that a rule is about. Undefined: the rule is about something else. */
 export function networkFamily(rule: Pick<PolicyRule, "to">): "ipv4" | "ipv6" | undefined {
-  return domainOf(rule) === undefined ? familyOf(rule.to) : undefined;
+  return targetOf(rule).kind === "network" ? familyOf(rule.to) : undefined;
+}
+
+/** Returns the domain whose names make the addresses known that a rule allows, if it is such a rule. */
+export function learnedDomainOf(rule: Pick<PolicyRule, "to">): string | undefined {
+  const target = targetOf(rule);
+  return target.kind === "vm" ? `${target.name}.${VM_ZONE}` : domainOf(rule);
+}
+
+/** Returns the names of private networks that rules are about. Rules for VMs take some private network. */
+export function privateNetworksOf({ rules }: NetworkPolicy): {
+  readonly names: string[];
+  readonly any: boolean;
+} {
+  const targets = rules.map(targetOf);
+  const names = targets.flatMap((target) => (target.kind === "private" ? [target.name] : []));
+  return { names: [...new Set(names)], any: names.length > 0 || targets.some(({ kind }) => kind === "vm") };
+}
+
+/** Returns the policy of a VM that is on no private network: without the rules about them. */
+export function withoutPrivate(policy: NetworkPolicy): NetworkPolicy {
+  const isAboutOthers = (rule: PolicyRule): boolean => !["private", "vm"].includes(targetOf(rule).kind);
+  return { ...policy, rules: policy.rules.filter(isAboutOthers) };
 }
 
 /**
@@ -135,8 +191,9 @@ export function checkOf({ protocol }: Pick<PolicyRule, "protocol">): keyof typeo
 }
 
 /** Returns the domain that a rule is about, if it is about one. */
-export function domainOf({ to }: Pick<PolicyRule, "to">): string | undefined {
-  return to.startsWith(DOMAIN_PREFIX) ? to.slice(DOMAIN_PREFIX.length) : undefined;
+export function domainOf(rule: Pick<PolicyRule, "to">): string | undefined {
+  const target = targetOf(rule);
+  return target.kind === "domain" ? target.domain : undefined;
 }
 
 /**

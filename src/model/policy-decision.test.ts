@@ -28,6 +28,32 @@ test("the first rule that matches decides, then special networks, then the defau
     assert.deepEqual(decide(POLICY, { address, protocol: "tcp", port }), { action, by }, address);
 });
 
+test("rules for the host, for private networks and for VMs on them decide about those alone", () => {
+  const policy: NetworkPolicy = {
+    default: "allow",
+    rules: [
+      { action: "allow", to: "198.18.0.0/15" },
+      { action: "allow", to: "host", protocol: "tcp", ports: { first: 3128, last: 3128 } },
+      { action: "allow", to: "vm:db", protocol: "tcp", ports: { first: 5432, last: 5432 } },
+      { action: "deny", to: "network:dev" },
+    ],
+  };
+  const { rules } = policy;
+  const without: NetworkPolicy = { ...policy, rules: rules.slice(1) };
+  const decided = (more: Partial<Parameters<typeof decide>[1]>, from = without) =>
+    decide(from, { address: "198.19.3.4", protocol: "tcp", port: 5432, ...more }).by;
+  const host = { address: "198.18.0.1", isHost: true };
+  assert.deepEqual(decided({ ...host, port: 3128 }), { rule: 0 });
+  assert.equal(decided({ ...host, port: 3129 }), "special");
+  assert.equal(decided({ ...host, port: 3129 }, policy), "special", "a network has not the host");
+  const onDev = { networks: ["dev"] };
+  assert.deepEqual(decided({ ...onDev, name: "DB.hearth" }), { rule: 1 });
+  assert.deepEqual(decided({ ...onDev, name: "db.hearth", port: 22 }), { rule: 2 });
+  assert.deepEqual(decided(onDev), { rule: 2 });
+  assert.equal(decided({ networks: ["other"] }), "special");
+  assert.equal(decided({ address: "198.51.100.7", name: "db.hearth" }), "default");
+});
+
 test("a policy that denies IPv4 networks and names none of IPv6 denies IPv6, unless it names domains", () => {
   const decided = (policy: NetworkPolicy, address: string, name?: string) =>
     decide(policy, { address, name, protocol: "tcp", port: 443 });

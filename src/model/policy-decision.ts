@@ -1,6 +1,6 @@
 /** Decides about packets as the rules in force do, for those who ask what a network policy means. Pure. */
 import { familyOf, isIn } from "#model/ip-address.ts";
-import { checkOf, deniesIpv6, domainOf, SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import { checkOf, deniesIpv6, SPECIAL_NETWORKS, targetOf, VM_ZONE } from "#model/network-policy.ts";
 import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
 
 /**
@@ -23,6 +23,10 @@ export function decide(
     readonly protocol: PolicyRule["protocol"];
     readonly port: number;
     readonly name?: string | undefined;
+    /** For an address of the host. */
+    readonly isHost?: boolean | undefined;
+    /** For an address of a private network: the networks that it may be in. */
+    readonly networks?: readonly string[] | undefined;
   },
 ): Decision {
   const { default: action, rules } = policy;
@@ -31,9 +35,20 @@ export function decide(
     const over = checkOf({ protocol }) === undefined ? protocol : "tcp";
     if (over !== undefined && over !== packet.protocol) return false;
     if (ports !== undefined && (packet.port < ports.first || packet.port > ports.last)) return false;
-    const domain = domainOf({ to });
-    if (domain === undefined) return isIn(to, packet.address);
-    return !isSpecial && packet.name !== undefined && includesName(domain, packet.name);
+    const target = targetOf({ to });
+    switch (target.kind) {
+      case "network":
+        // The host and its VMs have rules of their own.
+        return packet.isHost !== true && isIn(to, packet.address);
+      case "domain":
+        return !isSpecial && packet.name !== undefined && includesName(target.domain, packet.name);
+      case "host":
+        return packet.isHost === true;
+      case "private":
+        return packet.networks?.includes(target.name) === true;
+      case "vm":
+        return packet.networks !== undefined && packet.name?.toLowerCase() === `${target.name}.${VM_ZONE}`;
+    }
   });
   const found = rules[rule];
   if (found !== undefined) return { action: found.action, by: { rule } };

@@ -16,6 +16,9 @@ test("a rule has a network, an address or a domain, and each of its ports become
       { deny: "192.0.2.1", protocol: "udp", ports: ["53"] },
       { allow: "domain:pypi.org", protocol: "tls", comment: "packages" },
       { deny: "0.0.0.0/0", protocol: "icmp", comment: "no ping" },
+      { allow: "vm:db", ports: [5432] },
+      { deny: "network:dev" },
+      { allow: "host", ports: [3128] },
     ]),
     [
       "allow domain:*.debian.org:80/tcp",
@@ -25,6 +28,9 @@ test("a rule has a network, an address or a domain, and each of its ports become
       "deny 192.0.2.1/32:53/udp",
       "allow domain:pypi.org:443/tls # packages",
       "deny 0.0.0.0/0/icmp # no ping",
+      "allow vm:db:5432/tcp",
+      "deny network:dev",
+      "allow host:3128/tcp",
     ],
   );
   assert.deepEqual(parsePolicyForm({ default: "allow" }), { default: "allow", rules: [] });
@@ -47,7 +53,11 @@ test("what is no policy is refused with the rule, the key and the value", () => 
     [{ allow: net, deny: net }, /rule 2: it has to have either/],
     [{ allow: 10 }, /rule 2: allow: 10 is not text/],
     [{ allow: "example.org" }, /rule 2: "example.org" is not a/],
-    [{ deny: "domain:example.org" }, /rule 2: domain:example.org: a rule for a domain can only allow/],
+    [{ deny: "domain:example.org" }, /rule 2: domain:example.org: a rule for a name can only allow/],
+    [{ deny: "vm:db" }, /rule 2: vm:db: a rule for a name can only allow/],
+    [{ allow: "vm:D B" }, /rule 2: networks: "D B" is no name/],
+    [{ allow: "network:" }, /rule 2: networks: "" is no name/],
+    [{ allow: "vm:db", protocol: "tls" }, /rule 2: vm:db: a rule for tls is about a domain/],
     [{ allow: net, protocol: "sctp" }, /rule 2: protocol: "sctp" is not a protocol/],
     [{ allow: net, protocol: "icmp", ports: [1] }, /rule 2: The rule for 10.0.0.0\/8 has ports/],
     [{ allow: net, ports: 80 }, /rule 2: ports: 80 is not a list/],

@@ -240,6 +240,9 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
     assert.notDeepEqual(await addresses(other), dev);
     await networks.make(ID, on("web", "dev"), never);
     assert.deepEqual(await addresses(ID), dev, "a VM that starts again is on its network");
+    const policy: NetworkPolicy = { default: "deny", rules: [{ action: "deny", to: "network:dev" }] };
+    await networks.setPolicy(ID, { policy, networks: ["dev"] }, never);
+    assert.match(await inside("nft", "list", "ruleset"), new RegExp(`ct original ip daddr ${dev[0]}\\.0/24`));
     for (const wrong of [on("web", "De v"), on("web", "dev", "dev"), on("We b", "dev")])
       await assert.rejects(networks.make(ID, wrong, never), { code: "input.invalid" });
     for (const id of [ID, db, other]) await remove(id);

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -122,17 +123,27 @@ func (g *Guard) learn(wanted learn) error {
 	now := g.now()
 	for _, domain := range wanted.Domains {
 		for _, address := range wanted.Addresses {
-			if !g.config.mayLearn(address) {
+			if !g.mayLearn(domain, address) {
 				return fmt.Errorf("%v may be no address of a name", address)
 			}
 			if g.memory.needs(domain, address, wanted.TTL, now) {
-				if err := g.allow(domain, address, keep(wanted.TTL), now); err != nil {
+				if err := g.allow(domain, address, keep(domain, wanted.TTL), now); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// mayLearn tells whether an address may be one of a domain. Those of VMs are known here.
+func (g *Guard) mayLearn(domain Domain, address netip.Addr) bool {
+	if !domain.isNeighbour() {
+		return g.config.mayLearn(address)
+	}
+	name, _ := neighbourOf(string(domain))
+	result, err := g.neighbours.find(name, g.config.Guest)
+	return err == nil && slices.Contains(result.Addresses, address)
 }
 
 // allow puts an address into all sets of a domain, and remembers it.

@@ -22,8 +22,11 @@ type memory map[Domain]map[netip.Addr]time.Time
 
 var errTooMany = errors.New("the domain has too many addresses")
 
-// keep returns how long an address with this TTL, in seconds, is reachable.
-func keep(ttl uint32) time.Duration {
+// keep returns how long an address of a domain with this TTL, in seconds, is reachable.
+func keep(domain Domain, ttl uint32) time.Duration {
+	if domain.isNeighbour() {
+		return neighbourKeep
+	}
 	return min(max(time.Duration(ttl)*time.Second, keepMin), keepMax) + grace
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -16,6 +17,12 @@ const zone = "hearth"
 
 // neighbourTTL is how long a guest keeps the address of a VM, in seconds: it changes with each start.
 const neighbourTTL = 5
+
+// neighbourKeep is how long a rule for a VM allows its address after an answer: another VM may have it then.
+const neighbourKeep = time.Minute
+
+// isNeighbour tells whether a domain is the name of a VM.
+func (d Domain) isNeighbour() bool { return strings.HasSuffix(string(d), "."+zone) }
 
 // neighbourOf returns the name of a VM in a query.
 func neighbourOf(name string) (string, bool) {

@@ -68,6 +68,19 @@ func TestAVMFindsThoseOnItsNetworksAndNoOthers(t *testing.T) {
 			t.Errorf("%s %d: got %d, %v", one.name, one.kind, reply.Rcode, answersOf(reply))
 		}
 	}
+	learner := &recorder{}
+	ruled := NewParser(learner, directFinder{neighbours{link: "hvmweb", files: files}})
+	ruled.Configure(Config{Rules: []Rule{{Domain: "db.hearth", Set: "names0"}}})
+	ruled.answer(t.Context(), query("db.hearth.", dns.TypeA))
+	if !slices.Equal(learner.addresses, []string{"198.19.7.3"}) || !slices.Equal(learner.domains, []Domain{"db.hearth"}) {
+		t.Errorf("learned %v of %v", learner.addresses, learner.domains)
+	}
+	guard := NewGuard(&fakeSets{allowed: map[string][]string{}}, neighbours{link: "hvmweb", files: files}, nil)
+	for address, want := range map[string]bool{"198.19.7.3": true, "198.19.7.2": false, "198.51.100.7": false} {
+		if got := guard.mayLearn("db.hearth", netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: got %t", address, got)
+		}
+	}
 	writeNetwork(t, shared, privatenet.Network{Key: "a", Members: []privatenet.Member{web}})
 	if reply := parser.answer(t.Context(), query("db.hearth.", dns.TypeA)); reply.Rcode != dns.RcodeNameError {
 		t.Errorf("a VM that has gone: got %d", reply.Rcode)

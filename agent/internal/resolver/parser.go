@@ -112,6 +112,11 @@ func (p *Parser) answer(ctx context.Context, query *dns.Msg) *dns.Msg {
 			return fail(dns.RcodeServerFailure)
 		}
 		answerNeighbour(reply, question, found)
+		if domains := config.domainsOf(normal(question.Name)); len(reply.Answer) > 0 && len(domains) > 0 {
+			if err := p.learner.Learn(ctx, domains, found.Addresses, neighbourTTL); err != nil {
+				return fail(dns.RcodeServerFailure)
+			}
+		}
 		return reply
 	}
 	domains := config.domainsOf(normal(question.Name))

@@ -5,6 +5,7 @@ import type { Host } from "#daemon/host.ts";
 import { checkNetwork } from "#daemon/spec/check-network.ts";
 import { idleWithVolumes } from "#daemon/vm/volume-users.ts";
 import type { ImageDigest } from "#model/ids.ts";
+import { withoutPrivate } from "#model/network-policy.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 /**
@@ -15,7 +16,8 @@ import type { VmSpec } from "#model/vm-spec.ts";
 export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
   const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, sourceSnapshot: _source, cold: _cold, ...kept } = spec;
   const { internal: _internal, restart: _restart, publish: _publish, networks: _networks, ...copied } = kept;
-  return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
+  const policy = copied.policy && withoutPrivate(copied.policy);
+  return { ...copied, policy, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
 /** The fields that a snapshot's memory and disk depend on. They cannot be chosen for a VM that is made from it. */

@@ -18,6 +18,18 @@ test("a network is refused where hearthd cannot make it, or where the VM has no 
   checkNetwork({ limitations }, { ...NAT, network: "none" });
 });
 
+test("a rule about a private network is refused for a VM that is not on it", () => {
+  const policyOf = (to: string) => ({ default: "deny", rules: [{ action: "allow", to }] }) as const;
+  const check = (to: string, networks?: readonly string[]): void => {
+    checkNetwork({ limitations: NONE }, { ...NAT, policy: policyOf(to), networks });
+  };
+  for (const to of ["network:dev", "vm:db", "host", "10.0.0.0/8"]) check(to, ["dev"]);
+  for (const to of ["host", "10.0.0.0/8"]) check(to);
+  assert.throws(() => check("network:dev"), { code: "input.invalid", message: /private network dev/ });
+  assert.throws(() => check("network:dev", ["other"]), { code: "input.invalid", hint: /--join/ });
+  assert.throws(() => check("vm:db"), { code: "input.invalid", message: /that both are on/ });
+});
+
 test("a policy is refused for a VM whose network has none", () => {
   checkNetwork({ limitations: NONE }, { ...NAT, policy: INTERNET });
   const spec = { ...NAT, network: "none", policy: INTERNET } as const;

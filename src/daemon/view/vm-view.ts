@@ -4,7 +4,7 @@ import { vmPaths } from "#daemon/store/paths.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { DEFAULTS } from "#model/defaults.ts";
-import { VM_ADDRESSES } from "#helper/policy-program.ts";
+import { VM_ADDRESSES } from "#helper/vm-addresses.ts";
 import { listLinkAddresses } from "#host/link-addresses.ts";
 import type { VmId } from "#model/ids.ts";
 import { hostLink } from "#model/inside-addresses.ts";

@@ -5,11 +5,12 @@ import { networkInterfaces } from "node:os";
 import { HearthError, toHearthError } from "#base/error.ts";
 import type { NetworkTest, TestNetwork } from "#api/wire.ts";
 import type { Guest } from "#daemon/host.ts";
-import { PRIVATE_RANGE, VM_ADDRESSES } from "#helper/policy-program.ts";
+import { PRIVATE_RANGE, VM_ADDRESSES } from "#helper/vm-addresses.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import { INTERNET } from "#model/network-policy.ts";
 import { canonicalIpv6, isIn } from "#model/ip-address.ts";
 import { decide } from "#model/policy-decision.ts";
+import type { Decision } from "#model/policy-decision.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 const PROBE_MS = 5_000;
@@ -53,24 +54,27 @@ function decisionOf(
   // The table of the host decides about these, whatever the policy is.
   const own = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
   if (address === INSIDE.gateway && port === 53) return { action: "allow", by: "host" };
+  const policy = vm.spec.policy ?? INTERNET;
+  const packet = { address, protocol: "tcp", port, name } as const;
+  if (address === VM_ADDRESSES.gateway) return byRule(decide(policy, { ...packet, isHost: true }), "host");
   if (GATEWAY.has(address) || own.some((one) => one.address === address))
     return { action: "deny", by: "host" };
-  if (vm.spec.networks !== undefined && isIn(PRIVATE_RANGE, address))
-    return decisionOnPrivate(vm, address, port);
+  const { networks } = vm.spec;
+  if (networks !== undefined && isIn(PRIVATE_RANGE, address))
+    return byRule(decide(policy, { ...packet, networks }), "private");
   const { network, network6 } = VM_ADDRESSES;
   if (isIn(network, address) || isIn(network6, address)) return { action: "deny", by: "vm" };
-  const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port, name });
+  const { action, by } = decide(policy, packet);
   return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action, by };
 }
 
-/** Decides about an address of a private network. The special networks contain all of them. */
-function decisionOnPrivate(
-  vm: VmRecord,
-  address: string,
-  port: number,
+/** Returns the decision of a rule, or that about an address of these: the special networks contain all of them. */
+function byRule(
+  { action, by }: Decision,
+  otherwise: "host" | "private",
 ): Pick<NetworkTest, "action" | "by" | "rule"> {
-  const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port });
-  return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action: "allow", by: "private" };
+  if (typeof by === "object") return { action, by: "rule", rule: by.rule };
+  return { action: otherwise === "host" ? "deny" : "allow", by: otherwise };
 }
 
 /** Returns the first address of a host, as the guest's resolver has it. Programs try it first. */
