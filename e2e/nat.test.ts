@@ -179,6 +179,15 @@ describe("a VM with --network nat", { skip }, () => {
     assert.ok((stats[0]?.network?.sentPackets ?? 0) > 0);
   });
 
+  /** Asks the greeter of another VM, or of an address. */
+  const ask = (vm: string, host: string): Promise<string> => bed.sh(vm, greeterScript(host, 80));
+  const found = async (vm: string, name: string): Promise<string> =>
+    (await bed.sh(vm, `getent hosts ${name} || true`)).split(/\s/)[0] ?? "";
+  const addressOf = async (vm: string): Promise<string> => {
+    const shown = await (await namespaceOf(vm)).run(["ip", "-o", "addr", "show", "uplink"]);
+    return /inet (198\.19\.[\d.]+)/.exec(shown)?.[1] ?? "";
+  };
+
   test("reaches those on its private networks by name, whatever its policy, and others do not", async () => {
     const start = async (name: string, ...flags: string[]): Promise<void> => {
       await bed.ok(["run", "-d", "--name", name, ...SMALL, ...flags, "debian", "--", "sleep", "100000"]);
@@ -187,13 +196,6 @@ describe("a VM with --network nat", { skip }, () => {
     await start("app", "--join", "dev", "--join", "other", "--network", "deny-all");
     await start("stranger", "--join", "other", "--allow-cidr", "198.18.0.0/15");
     await startGreeter(bed, "db");
-    const ask = (vm: string, host: string): Promise<string> => bed.sh(vm, greeterScript(host, 80));
-    const found = async (vm: string, name: string): Promise<string> =>
-      (await bed.sh(vm, `getent hosts ${name} || true`)).split(/\s/)[0] ?? "";
-    const addressOf = async (vm: string): Promise<string> => {
-      const shown = await (await namespaceOf(vm)).run(["ip", "-o", "addr", "show", "uplink"]);
-      return /inet (198\.19\.[\d.]+)/.exec(shown)?.[1] ?? "";
-    };
     const [db, app] = [await addressOf("db"), await addressOf("app")];
     assert.equal(await found("app", "db.hearth"), db);
     assert.equal(await ask("app", "db.hearth"), `hello ${app}\n`);
@@ -214,7 +216,10 @@ describe("a VM with --network nat", { skip }, () => {
     ].join(" ");
     const answered = await internet.onHost(["bash", "-c", asked], { env: bed.env });
     assert.match(answered, new RegExp(`'${address}'`), "for programs of the host");
+  });
 
+  test("follows rules about its private networks, VMs on them and the host", async () => {
+    const [db, app] = [await addressOf("db"), await addressOf("app")];
     await bed.ok(["network", "set", "app", "--network", "deny-all", "--deny-cidr", `${db}:80`]);
     assert.match(await ask("app", "db.hearth"), /No route to host/, "a rule decides first");
     await bed.ok(["network", "set", "app", "--network", "deny-all", "--allow-domain", "name.example"]);
@@ -236,7 +241,10 @@ describe("a VM with --network nat", { skip }, () => {
     assert.match(await bed.ok(["network", "test", "app", "198.18.0.1:80"]), /^allow: rule 3, allow host:80/);
     await bed.ok(["network", "set", "app", "--network", "deny-all"]);
     assert.match(await get("app", "198.18.0.1"), /No route to host/);
+  });
 
+  test("loses sight of a VM on its private network that is suspended or removed, and of no other", async () => {
+    const app = await addressOf("app");
     await bed.ok(["fork", "db"]);
     assert.equal(await found("app", "db-1.hearth"), "", "a copy is on no private network");
     await bed.ok(["suspend", "db"]);

@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,14 +34,26 @@ func neighbourOf(name string) (string, bool) {
 	return strings.CutSuffix(name, "."+zone)
 }
 
-// answerNeighbour answers a query for a name in the zone.
-func answerNeighbour(reply *dns.Msg, question dns.Question, found found) {
+// answerNeighbour answers a question about a VM, whose address rules for it allow then.
+func (p *Parser) answerNeighbour(ctx context.Context, reply *dns.Msg, question dns.Question, name string) error {
+	found, err := p.finder.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if found.Failed {
+		return errors.New("the private networks cannot be read")
+	}
 	if !found.OK {
 		reply.Rcode = dns.RcodeNameError
-		return
+		return nil
 	}
 	if question.Qtype != dns.TypeA {
-		return
+		return nil
+	}
+	if domains := p.config.Load().domainsOf(normal(question.Name)); len(domains) > 0 {
+		if err := p.learner.Learn(ctx, domains, found.Addresses, neighbourTTL); err != nil {
+			return err
+		}
 	}
 	for _, address := range found.Addresses {
 		reply.Answer = append(reply.Answer, &dns.A{
@@ -47,6 +61,7 @@ func answerNeighbour(reply *dns.Msg, question dns.Question, found found) {
 			A:   address.AsSlice(),
 		})
 	}
+	return nil
 }
 
 // neighbours are the private networks of one VM.

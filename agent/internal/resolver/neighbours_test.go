@@ -68,19 +68,6 @@ func TestAVMFindsThoseOnItsNetworksAndNoOthers(t *testing.T) {
 			t.Errorf("%s %d: got %d, %v", one.name, one.kind, reply.Rcode, answersOf(reply))
 		}
 	}
-	learner := &recorder{}
-	ruled := NewParser(learner, directFinder{neighbours{link: "hvmweb", files: files}})
-	ruled.Configure(Config{Rules: []Rule{{Domain: "db.hearth", Set: "names0"}}})
-	ruled.answer(t.Context(), query("db.hearth.", dns.TypeA))
-	if !slices.Equal(learner.addresses, []string{"198.19.7.3"}) || !slices.Equal(learner.domains, []Domain{"db.hearth"}) {
-		t.Errorf("learned %v of %v", learner.addresses, learner.domains)
-	}
-	guard := NewGuard(&fakeSets{allowed: map[string][]string{}}, neighbours{link: "hvmweb", files: files}, nil)
-	for address, want := range map[string]bool{"198.19.7.3": true, "198.19.7.2": false, "198.51.100.7": false} {
-		if got := guard.mayLearn("db.hearth", netip.MustParseAddr(address)); got != want {
-			t.Errorf("%s: got %t", address, got)
-		}
-	}
 	writeNetwork(t, shared, privatenet.Network{Key: "a", Members: []privatenet.Member{web}})
 	if reply := parser.answer(t.Context(), query("db.hearth.", dns.TypeA)); reply.Rcode != dns.RcodeNameError {
 		t.Errorf("a VM that has gone: got %d", reply.Rcode)
@@ -94,6 +81,31 @@ func TestAVMFindsThoseOnItsNetworksAndNoOthers(t *testing.T) {
 	parser.Configure(Config{})
 	if reply := parser.answer(t.Context(), query("web.example.", dns.TypeA)); reply.Rcode != dns.RcodeServerFailure {
 		t.Errorf("without a resolver of the host: got %d", reply.Rcode)
+	}
+}
+
+func TestARuleForAVMAllowsTheAddressThatItHasAndNoOther(t *testing.T) {
+	dir := t.TempDir()
+	writeNetwork(t, privatenet.Path(dir, 1, 7), privatenet.Network{Key: "a", Members: []privatenet.Member{
+		{Link: "hvmweb", Name: "web", Address: netip.MustParseAddr("198.19.7.2")},
+		{Link: "hvmdb", Name: "db", Address: netip.MustParseAddr("198.19.7.3")},
+	}})
+	files, err := openNetworks(dir, "hvmweb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	learner := &recorder{}
+	ruled := NewParser(learner, directFinder{neighbours{link: "hvmweb", files: files}})
+	ruled.Configure(Config{Rules: []Rule{{Domain: "db.hearth", Set: "names0"}}})
+	ruled.answer(t.Context(), query("db.hearth.", dns.TypeA))
+	if !slices.Equal(learner.addresses, []string{"198.19.7.3"}) || !slices.Equal(learner.domains, []Domain{"db.hearth"}) {
+		t.Errorf("learned %v of %v", learner.addresses, learner.domains)
+	}
+	guard := NewGuard(&fakeSets{allowed: map[string][]string{}}, neighbours{link: "hvmweb", files: files}, nil)
+	for address, want := range map[string]bool{"198.19.7.3": true, "198.19.7.2": false, "198.51.100.7": false} {
+		if got := guard.mayLearn("db.hearth", netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: got %t", address, got)
+		}
 	}
 }
 

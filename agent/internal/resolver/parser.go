@@ -107,15 +107,8 @@ func (p *Parser) answer(ctx context.Context, query *dns.Msg) *dns.Msg {
 	}
 	question := query.Question[0]
 	if name, isNeighbour := neighbourOf(normal(question.Name)); isNeighbour {
-		found, err := p.finder.Find(ctx, name)
-		if err != nil || found.Failed {
+		if err := p.answerNeighbour(ctx, reply, question, name); err != nil {
 			return fail(dns.RcodeServerFailure)
-		}
-		answerNeighbour(reply, question, found)
-		if domains := config.domainsOf(normal(question.Name)); len(reply.Answer) > 0 && len(domains) > 0 {
-			if err := p.learner.Learn(ctx, domains, found.Addresses, neighbourTTL); err != nil {
-				return fail(dns.RcodeServerFailure)
-			}
 		}
 		return reply
 	}
