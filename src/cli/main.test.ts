@@ -32,7 +32,7 @@ test("invalid flags of a VM are refused before hearthd is contacted", async (t) 
     [["--name", "box/../evil"], /a-z, 0-9/],
     [["--name", "-a"], /a-z, 0-9/],
     [["--name", ""], /a-z, 0-9/],
-    [["--network", "bridge"], /none, nat, user/],
+    [["--network", "bridge"], /none, nat, allow-all/],
     [["-e", "1X=2"], /variable/],
     [["-e", "NOT_SET_HERE"], /is not set here/],
   ];

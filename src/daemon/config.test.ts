@@ -50,7 +50,7 @@ for (const [title, toml, problem, hint] of [
   ["a number without a unit", '[defaults]\nmemory = "512"', /defaults.memory: "512" has no unit/, /512M/],
   ["a number for a size", "[defaults]\nmemory = 512", /must be text/, /memory = "…"/],
   ["too many CPUs", "[defaults]\ncpus = 33", /whole number from 1 to 32/, /^$/],
-  ["an unknown network", '[defaults]\nnetwork = "bridge"', /one of none, nat, user/, /^$/],
+  ["an unknown network", '[defaults]\nnetwork = "bridge"', /one of none, nat\./, /^$/],
   [
     "a relative QEMU",
     '[drivers.qemu]\nprogram = "bin/qemu-kvm"',
