@@ -4,7 +4,7 @@ import { isPrintable } from "#base/printable.ts";
 import type { NetworkPolicy } from "#model/network-policy.ts";
 
 /** A line of a terminal. All rules of a policy with such comments still fit into one request. */
-export const COMMENT_MAX_CHARS = 120;
+export const COMMENT_MAX_CHARS = 240;
 
 /** Checks a comment, which is one line that can be printed. @throws HearthError `input.invalid` */
 export function checkComment(comment: string): void {
