@@ -18,8 +18,8 @@ import { missingTool, run } from "#host/run.ts";
 import { pathInside } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 
-/** The devices that a VMM may use. */
-const DEVICES = new Set(["/dev/kvm"]);
+/** The devices that a VMM may use. Making a TAP device takes rights that no VMM has: it opens the one that is its own. */
+const DEVICES = new Set(["/dev/kvm", "/dev/net/tun"]);
 /** Directories that each sandbox has from the host, or makes itself. */
 const SYSTEM = [
   "/usr",
