@@ -1,6 +1,6 @@
 /**
  * Runs what happens to the networks of VMs without root. Started by `helper/pasta-networks.test.ts` as root, in a network
- * namespace that becomes the host; goes on there as a user without rights.
+ * namespace that becomes the host, and continues there as a user without rights.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -42,7 +42,7 @@ type Options struct {
 	Nft string
 }
 
-// Start starts the holder, and prints its pid when the namespaces exist. The holder goes on.
+// Start starts the holder, and prints its pid when the namespaces exist. The holder outlives this process.
 func Start(_ Options, args []string) error {
 	program, err := os.Executable()
 	if err != nil {
