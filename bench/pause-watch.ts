@@ -67,7 +67,7 @@ export function longestGap(times: readonly number[]): number {
   return Math.max(0, ...times.slice(1).map((time, index) => time - (times[index] ?? time)));
 }
 
-/** Sends to whoever has asked first. An emulated guest wakes up every 4 ms at best. */
+/** Sends to the first that has asked. An emulated guest has a timer tick every 4 ms at best. */
 const TICK_PROGRAM = [
   "use IO::Socket::INET; use Time::HiRes;",
   `my $port = IO::Socket::INET->new(Proto => "udp", LocalPort => ${GUEST_PORT}) or die; $port->recv(my $asked, 9);`,

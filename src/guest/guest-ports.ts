@@ -13,7 +13,7 @@ export type GuestPorts = {
   readonly truncated: boolean;
 };
 
-/** As many as an agent sends. */
+/** The most that an agent sends. */
 const PORTS_MAX = 1_000;
 /** A comm of Linux has 15 bytes; a name of a user has 32. */
 const NAME_MAX_CHARS = 64;

@@ -43,7 +43,7 @@ const LIES: Readonly<Record<string, (socket: Socket) => void>> = {
   "what is not text": (socket) => socket.end(Buffer.from([0xff, 0xfe, 0x0a])),
   "another document": (socket) =>
     socket.end('{"learned":[{"domain":"a","address":"1.2.3.4; flush","seconds":1}]}\n'),
-  "an IPv6 address that goes on": (socket) =>
+  "an IPv6 address with more behind it": (socket) =>
     socket.end('{"learned":[{"domain":"a","address":"2001:db8::1%; flush","seconds":1}]}\n'),
   "an error without an end": (socket) => socket.end(`{"error":"${"x".repeat(1_000_000)}"}\n`),
   "a line without an end": (socket) => {

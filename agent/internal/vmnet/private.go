@@ -76,7 +76,7 @@ func (n Network) joinOne(
 		known.Members = append(known.Members, privatenet.Member{Link: n.Link, Name: n.Private.Name, Address: address})
 		return joined{subnet: subnet, address: address}, privatenet.Write(file, known)
 	}
-	return joined{}, ErrNoAddress
+	return joined{}, fmt.Errorf("all %d addresses of the private network %s are in use", hostCount, subnet)
 }
 
 // openPrivate opens the file of a network, which it makes if there is none. Members that have gone are not in the
@@ -122,7 +122,7 @@ func (h Host) openPrivate(key string) (int, *os.File, privatenet.Network, error)
 		}
 		return number, file, privatenet.Network{Key: key, Members: []privatenet.Member{}}, nil
 	}
-	return 0, nil, none, ErrNoAddress
+	return 0, nil, none, fmt.Errorf("this host has %d private networks, and can have no more", numberMax)
 }
 
 // leave removes a VM, and all that have gone, from the private networks, and networks without VMs. The caller has the
